@@ -1,0 +1,166 @@
+/* The micro-kernel interface: what an operator hands to the machine-specific inner loops, and the tables that say which
+ * micro-kernels exist. One micro-kernel a file, file and function named
+ *   gs_<dtype>_<op>_<form>_<tile>__<isa>      e.g. gs_s8_mm_1x4_4x64__avx512vnni
+ * Operators (src/ops) own shapes, padding, tiling and threads; a micro-kernel sees one tile and packed weights.
+ *
+ * Bounds that every micro-kernel keeps: it reads and writes only the pixels it is told of, which for tiles of more than
+ * one pixel is a multiple of GS_PX (the buffers are that long); it may over-read packed weights by up to GS_WSLACK bytes
+ * (packing allocates and zeroes them). */
+#ifndef GS_KERNELS_H
+#define GS_KERNELS_H
+#include "gossamer.h"
+
+#define GS_PX 16u      /* tiles are multiples of this many pixels */
+#define GS_WSLACK 64u
+
+/* Requantisation of NUMERICS.md: q = clamp(round_half_even((float)acc * scale[row]) + zp, lo, hi). */
+typedef struct {
+  const float *scale; /* one per output row, padded to the packed rows with 0 */
+  int32_t zp, lo, hi;
+} gs_requant;
+
+/* Forms of packed weights. Rows are padded to the kernel's row block with empty rows (bias 0, scale 0).
+ * "group" = 4 consecutive K columns (S8) or one K column (F32): what one x_stride step holds. */
+typedef enum {
+  GS_FORM_DENSE = 0, /* all groups, in order */
+  GS_FORM_1X4 = 1,   /* S8: each row has its own list of groups. F32: each row has its own list of single columns */
+  GS_FORM_4X4 = 2,   /* four rows share a list of groups (F32: of columns) */
+  GS_FORM_4X1 = 3    /* S8 only: four rows share a list of single columns */
+} gs_form;
+
+/* A canonical weight matrix, decoded from the bundle and checked: what packing starts from. For every block row br:
+ * blocks [start[br], start[br+1]), each with its block column and br_h*bc_w values. Dense: start == NULL. */
+typedef struct {
+  gs_dtype dtype; /* GS_S8 or GS_F32 */
+  uint32_t rows, cols; /* R, and K rounded up to 4 */
+  uint32_t br, bc;     /* block shape; 0 when dense */
+  const uint32_t *start;
+  const uint32_t *col; /* block column numbers */
+  const void *values;  /* blocks, or for dense rows x cols (already padded to K) */
+} gs_matrix;
+
+/* Weights as one micro-kernel wants them. Made once per session by the kernel's pack function. */
+typedef struct {
+  uint32_t rows;         /* real rows */
+  uint32_t row_blocks;   /* ceil(rows / kernel rows) */
+  uint32_t groups;       /* K groups of the dense matrix */
+  const uint32_t *start; /* sparse forms: per list (row for 1X4, four rows for 4X4 and 4X1), first entry; one more at the end */
+  const uint32_t *off;   /* sparse forms: per entry, byte offset into x (group * x_stride; 4X1: + lane) */
+  const void *val;       /* weights in the kernel's order */
+  const void *bias;      /* int32 (with the kernel's own correction folded in) or float, padded to row blocks, never NULL */
+  float *scale;          /* S8: padded to row blocks */
+  size_t entries;        /* of off */
+  void *memory;          /* what gs_packed_free releases */
+  size_t bytes;
+} gs_packed;
+
+typedef struct {
+  const void *x;     /* S8: element (group g, pixel p, lane l) at x[g*x_stride + p*4 + l]; F32: (g, p) at x + g*x_stride + p*4 */
+  size_t x_stride;   /* bytes; multiple of 4, of 64 when npx > 1 */
+  void *y;           /* same arrangement over output rows: S8 row r in group r/4, lane r%4; F32 row r in group r */
+  size_t y_stride;
+  uint32_t npx;      /* 1, or a multiple of GS_PX */
+  uint32_t block0, block1; /* row blocks to compute; only the last one may hold padded rows. S8 writes whole groups of 4 rows
+                              (up to ceil(rows/4)); F32 writes only real rows */
+  const gs_packed *w;
+  gs_requant q;      /* S8 */
+  float lo, hi;      /* F32 */
+} gs_mm_args;
+
+typedef struct gs_mm_kernel {
+  const char *name;
+  gs_isa isa;
+  gs_dtype dtype;
+  gs_form form;
+  uint32_t rows;     /* rows of one row block: 4, 8, ... (S8: a multiple of 4) */
+  uint32_t tile_px;  /* pixels it likes per call (multiple of GS_PX); any multiple of GS_PX must work. 1: a GEMV kernel,
+                        called only with npx == 1 */
+  int32_t x_offset;  /* the kernel adds this to every x (VNNI: 128): packing folds -x_offset * sum(w) into the bias */
+  /* val layout of GS_FORM_DENSE is [row block][group][rows][4 or 1]; of 1X4 per entry 4 (S8) or 1 (F32) values;
+   * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
+   * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16. */
+  int widen;
+  void (*run)(const gs_mm_args *a);
+} gs_mm_kernel;
+
+/* Depthwise over one padded plane group. */
+typedef struct {
+  const void *x;     /* padded input: S8 [rows][x_row bytes] of 4-lane pixels; F32 of single pixels; 64 bytes of slack behind */
+  size_t x_row;      /* bytes between input rows, multiple of 4 */
+  void *y;           /* output plane: pixel (oy, ox) at y + (oy*ow + ox)*4 bytes (both dtypes) */
+  uint32_t oh, ow, kh, kw, sh, sw, dh, dw;
+  const void *w;     /* S8: int16 [kh*kw][4]; F32: float [kh*kw] */
+  const void *bias;  /* S8: int32[4]; F32: float[1] */
+  gs_requant q;      /* S8: scale[4] */
+  float lo, hi;
+  uint32_t y_px;     /* pixels of the output plane that may be written: oh*ow rounded up to GS_PX, or oh*ow when that is 1 */
+} gs_dw_args;
+
+typedef struct {
+  const char *name;
+  gs_isa isa;
+  gs_dtype dtype;
+  uint32_t kh, kw, sh, sw; /* shape it is for; 0: any (dilation 1 only unless all four are 0) */
+  void (*run)(const gs_dw_args *a);
+} gs_dw_kernel;
+
+/* y[i] = clamp(rhe(fl((a[i]-za)*ra) +- fl((b[i]-zb)*rb)) + zo): sub = 1 subtracts. mul: rhe((a-za)*(b-zb)*ra). n is any length. */
+typedef struct {
+  const int8_t *a, *b;
+  int8_t *y;
+  size_t n;
+  float ra, rb;
+  int32_t za, zb, zo, lo, hi;
+} gs_binary_s8_args;
+typedef struct {
+  const char *name;
+  gs_isa isa;
+  uint32_t op; /* GS_BIN_ADD, SUB or MUL */
+  void (*run)(const gs_binary_s8_args *a);
+} gs_binary_s8_kernel;
+
+typedef struct {
+  const char *name;
+  gs_isa isa;
+  void (*run)(const uint8_t *x, uint8_t *y, size_t n, const uint8_t table[256]);
+} gs_lut_kernel;
+
+/* One table per instruction set, each in kernels/<arch>/table.c; a table is present only in builds for its machine. */
+typedef struct {
+  const gs_mm_kernel *mm;
+  uint32_t n_mm;
+  const gs_dw_kernel *dw;
+  uint32_t n_dw;
+  const gs_binary_s8_kernel *binary;
+  uint32_t n_binary;
+  const gs_lut_kernel *lut;
+  uint32_t n_lut;
+} gs_kernel_table;
+
+extern const gs_kernel_table gs_table_scalar;
+#if defined(__x86_64__)
+extern const gs_kernel_table gs_table_x86;
+#endif
+#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
+extern const gs_kernel_table gs_table_arm;
+#endif
+#if defined(__wasm_simd128__)
+extern const gs_kernel_table gs_table_wasm;
+#endif
+
+/* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. */
+const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv);
+const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
+                               uint32_t dh, uint32_t dw);
+const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op);
+const gs_lut_kernel *gs_pick_lut(gs_isa isa);
+
+/* src/pack.c: canonical matrix -> packed weights of one kernel. x_stride: what off is multiplied by. bias may be NULL. */
+gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
+                  gs_packed *out);
+void gs_packed_free(gs_packed *p);
+
+/* Test access (tests/native): runs micro-kernel number i of the table of all kernels in this build on raw operands. */
+GS_API uint32_t gs_test_kernel_count(void);
+GS_API const char *gs_test_kernel_name(uint32_t i);
+#endif
