@@ -1,0 +1,1 @@
+"""The ``.goss`` container: build, read, sign, verify, inspect, diff."""

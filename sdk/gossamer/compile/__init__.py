@@ -1,0 +1,1 @@
+"""Graph -> plan: passes, partition, layout, sparse encoding, memory plan, emission."""
