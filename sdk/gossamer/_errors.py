@@ -14,7 +14,11 @@
     ├── OutputError          11   a result could not be written; nothing half-written is left
     ├── KeyFileError         12   a key file is missing, malformed, unsafe, or would be overwritten
     ├── BackendError         13   an external backend (onnxruntime, litert, tvm) is missing or failed
-    └── MismatchError        14   verification found outputs further apart than allowed
+    ├── MismatchError        14   verification found outputs further apart than allowed
+    ├── LibraryError         15   the native core is missing or does not fit this package
+    └── OutOfMemoryError     16   an allocation failed
+
+Those that the runtime raises too are defined there (``gossamer_runtime._errors``), so that one ``except`` catches both.
 
 Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unknown option or argument), 130 Ctrl-C,
 141 the reader of the output went away. ``gossamer diff`` ends with 14 when the bundles differ.
@@ -22,45 +26,41 @@ Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unkno
 
 from __future__ import annotations
 
-from typing import ClassVar
+from gossamer_runtime._errors import (
+    BackendError,
+    BundleError,
+    GossamerError,
+    InputError,
+    LibraryError,
+    OutOfMemoryError,
+    SignatureError,
+    UnsupportedError,
+)
 
-
-class GossamerError(Exception):
-    """Base of every error raised on purpose.
-
-    Args:
-        message: what was wrong, in one sentence.
-        where: the file, line, node or field; ``None`` when the message already says it.
-        hint: what to do about it.
-    """
-
-    exit_code: ClassVar[int] = 1
-
-    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.where = where
-        self.hint = hint
-
-    def __str__(self) -> str:
-        lines = [self.message]
-        if self.where:
-            lines.append(f"  where: {self.where}")
-        if self.hint:
-            lines.append(f"  do:    {self.hint}")
-        return "\n".join(lines)
+__all__ = [
+    "EXIT_INTERRUPTED",
+    "BackendError",
+    "BundleError",
+    "CalibrationError",
+    "CompileError",
+    "GossamerError",
+    "InputError",
+    "KeyFileError",
+    "LibraryError",
+    "MismatchError",
+    "ModelError",
+    "OutOfMemoryError",
+    "OutputError",
+    "RecipeError",
+    "SignatureError",
+    "UnsupportedError",
+]
 
 
 class ModelError(GossamerError):
     """The model is missing, broken, of the wrong type, or holds values that are not numbers."""
 
     exit_code = 3
-
-
-class UnsupportedError(GossamerError):
-    """The model is well formed, but something in it cannot be handled: an operator, a dynamic shape, a type."""
-
-    exit_code = 4
 
 
 class RecipeError(GossamerError):
@@ -81,24 +81,6 @@ class CompileError(GossamerError):
     exit_code = 7
 
 
-class BundleError(GossamerError):
-    """The file is not a well-formed bundle."""
-
-    exit_code = 8
-
-
-class SignatureError(BundleError):
-    """The bundle is unsigned, signed by a key that is not trusted, or was changed since it was signed."""
-
-    exit_code = 9
-
-
-class InputError(GossamerError):
-    """An input given to a run cannot be used: not an image, not an array, of the wrong shape or type."""
-
-    exit_code = 10
-
-
 class OutputError(GossamerError):
     """A result could not be written. Nothing half-written is left behind."""
 
@@ -109,12 +91,6 @@ class KeyFileError(GossamerError):
     """A key file is missing, malformed, readable by others, or would be overwritten."""
 
     exit_code = 12
-
-
-class BackendError(GossamerError):
-    """An external backend is not installed or failed."""
-
-    exit_code = 13
 
 
 class MismatchError(GossamerError):
