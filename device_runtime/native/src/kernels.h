@@ -55,8 +55,9 @@ typedef struct {
 } gs_packed;
 
 typedef struct {
-  const void *x;     /* S8: element (group g, pixel p, lane l) at x[g*x_stride + p*4 + l]; F32: (g, p) at x + g*x_stride + p*4 */
-  size_t x_stride;   /* bytes; multiple of 4, of 64 when npx > 1 */
+  const void *x;     /* S8: element (group g, pixel p, lane l) at x[g*x_stride + p*4 + l]; F32: (g, p) at x + g*x_stride + p*4.
+                        Of a kernel with x_offset 128: every byte xored with 0x80 by the caller while it gathers the tile */
+  size_t x_stride;   /* bytes; 4 when npx == 1 (y_stride too), else a multiple of 64 */
   void *y;           /* same arrangement over output rows: S8 row r in group r/4, lane r%4; F32 row r in group r */
   size_t y_stride;
   uint32_t npx;      /* 1, or a multiple of GS_PX */
@@ -75,7 +76,9 @@ typedef struct gs_mm_kernel {
   uint32_t rows;     /* rows of one row block: 4, 8, ... (S8: a multiple of 4) */
   uint32_t tile_px;  /* pixels it likes per call (multiple of GS_PX); any multiple of GS_PX must work. 1: a GEMV kernel,
                         called only with npx == 1 */
-  int32_t x_offset;  /* the kernel adds this to every x (VNNI: 128): packing folds -x_offset * sum(w) into the bias */
+  int32_t x_offset;  /* 0, or 128 (VNNI): the kernel reads x as u8, x + 128. The caller gathers x into a tile of its own and
+                        xors it with 0x80 on the way (once a tile, not once a weight); packing folds -x_offset * sum(w) into
+                        the bias */
   /* val layout of GS_FORM_DENSE is [row block][group][rows][4 or 1]; of 1X4 per entry 4 (S8) or 1 (F32) values;
    * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
    * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16. */
