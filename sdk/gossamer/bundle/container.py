@@ -29,9 +29,7 @@ class SectionInfo:
     size: int
 
 
-def build(
-    plan: bytes, weights: bytes, manifest: bytes, externs: Sequence[tuple[Backend, bytes]] = ()
-) -> bytes:
+def build(plan: bytes, weights: bytes, manifest: bytes, externs: Sequence[tuple[Backend, bytes]] = ()) -> bytes:
     """Assemble an unsigned bundle.
 
     Raises:
