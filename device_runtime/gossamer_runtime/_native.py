@@ -7,7 +7,6 @@ import functools
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 from gossamer_runtime._errors import (
@@ -125,15 +124,17 @@ _MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64
 _SUFFIXES = {"linux": "so", "darwin": "dylib", "windows": "dll"}
 
 
-def library_path() -> Path:
+def library_path() -> str:
     """Where the native core is: ``GOSSAMER_LIB`` when set, else the one that came with this package."""
     override = os.environ.get("GOSSAMER_LIB")
     if override:
-        return Path(override)
+        return override
     system = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
     machine = os.uname().machine if hasattr(os, "uname") else platform.machine()
     machine = _MACHINES.get(machine.lower(), machine.lower())
-    return Path(__file__).parent / "_lib" / f"libgossamer-{system}-{machine}.{_SUFFIXES[system]}"
+    # os.path, not pathlib: it is loaded already, and the start of a session is counted in milliseconds.
+    folder = os.path.join(os.path.dirname(__file__), "_lib")  # noqa: PTH118, PTH120
+    return os.path.join(folder, f"libgossamer-{system}-{machine}.{_SUFFIXES[system]}")  # noqa: PTH118
 
 
 @functools.cache
@@ -144,15 +145,15 @@ def library() -> ctypes.CDLL:
         LibraryError: there is none for this machine, it cannot be loaded, or it has another ABI version.
     """
     path = library_path()
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise LibraryError(
             "the native core for this machine is missing",
-            where=str(path),
+            where=path,
             hint="install the gossamer-runtime wheel of this platform, or in a source tree run "
             "'python tools/build_native.py'; GOSSAMER_LIB=<path> names another library",
         )
     try:
-        lib = ctypes.CDLL(str(path))
+        lib = ctypes.CDLL(path)
         for name, (restype, argtypes) in _SIGNATURES.items():
             function = getattr(lib, name)
             function.restype = restype
@@ -160,14 +161,14 @@ def library() -> ctypes.CDLL:
     except (OSError, AttributeError) as e:
         raise LibraryError(
             f"the native core cannot be loaded: {e}",
-            where=str(path),
+            where=path,
             hint="reinstall gossamer-runtime, or rebuild with 'python tools/build_native.py'",
         ) from e
     found = int(lib.gs_abi_version())
     if found != ABI_VERSION:
         raise LibraryError(
             f"the native core has ABI version {found}, this package needs {ABI_VERSION}",
-            where=str(path),
+            where=path,
             hint="reinstall gossamer-runtime, or rebuild with 'python tools/build_native.py'",
         )
     return lib
