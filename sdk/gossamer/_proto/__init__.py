@@ -1,0 +1,1 @@
+"""Generated protocol buffers; see tools/gen_protos.py."""

@@ -1,0 +1,1 @@
+"""Generated from proto/gossamer/v1."""
