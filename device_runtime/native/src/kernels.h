@@ -32,11 +32,11 @@ typedef enum {
  * blocks [start[br], start[br+1]), each with its block column and br_h*bc_w values. Dense: start == NULL. */
 typedef struct {
   gs_dtype dtype; /* GS_S8 or GS_F32 */
-  uint32_t rows, cols; /* R, and K rounded up to 4 */
+  uint32_t rows, cols; /* R, and K; S8: channels of every tap rounded up to 4 */
   uint32_t br, bc;     /* block shape; 0 when dense */
   const uint32_t *start;
   const uint32_t *col; /* block column numbers */
-  const void *values;  /* blocks, or for dense rows x cols (already padded to K) */
+  const void *values;  /* blocks, or for dense rows x cols */
 } gs_matrix;
 
 /* Weights as one micro-kernel wants them. Made once per session by the kernel's pack function. */
