@@ -1,0 +1,52 @@
+"""Wheel hook: builds the native core with zig and puts it into the wheel, or next to the sources of an editable install."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_TAGS = {"x86_64-linux": "manylinux_2_17_x86_64", "aarch64-linux": "manylinux_2_17_aarch64"}
+
+
+def _build_script(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gossamer_build_native", root / "build_native.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(root / "build_native.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class NativeBuildHook(BuildHookInterface[Any]):
+    """Adds ``gossamer_runtime/_lib/libgossamer-<os>-<arch>.so`` and the wheel's platform tag."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Builds for this machine; ``GOSSAMER_TARGET`` names another target, for cross-built wheels."""
+        import os
+
+        script = _build_script(Path(self.root))
+        target = os.environ.get("GOSSAMER_TARGET") or script.host_target()
+        if target not in _TAGS:
+            raise ValueError(f"GOSSAMER_TARGET={target!r} makes no wheel; targets: {', '.join(_TAGS)}")
+        if version == "editable":
+            library = script.build(target, output_dir=script.LIBRARY_DIR)
+        else:
+            self._folder = tempfile.TemporaryDirectory()
+            library = script.build(target, output_dir=Path(self._folder.name))
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_TAGS[target]}"
+        if version != "editable":
+            build_data["force_include"][str(library)] = f"gossamer_runtime/_lib/{library.name}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Removes the temporary build."""
+        folder = getattr(self, "_folder", None)
+        if folder is not None:
+            folder.cleanup()

@@ -1,0 +1,80 @@
+/* Follows the arena through the plan: every 64-byte line remembers the tensor written there last, and a read of a
+ * tensor finds its own number on all of its lines or the plan is refused. */
+#include "container.h"
+
+static bool overlap(const gs_tensor *a, const gs_tensor *b) {
+  return a->offset < b->offset + b->size && b->offset < a->offset + a->size;
+}
+
+typedef struct {
+  const gs_model *model;
+  uint32_t *lines; /* tensor number + 1 of the last writer; 0: nobody */
+} live_map;
+
+static uint32_t number_of(const live_map *map, const gs_tensor *t) { return (uint32_t)(t - map->model->tensors); }
+
+static void write_lines(live_map *map, const gs_tensor *t) {
+  uint32_t mark = number_of(map, t) + 1;
+  for (uint64_t l = t->offset / GS_ALIGN, end = (t->offset + t->size + GS_ALIGN - 1) / GS_ALIGN; l < end; l++)
+    map->lines[l] = mark;
+}
+
+/* The tensor that overwrote part of t, or NULL. */
+static const gs_tensor *overwriter(const live_map *map, const gs_tensor *t) {
+  uint32_t mark = number_of(map, t) + 1;
+  for (uint64_t l = t->offset / GS_ALIGN, end = (t->offset + t->size + GS_ALIGN - 1) / GS_ALIGN; l < end; l++)
+    if (map->lines[l] != mark) return &map->model->tensors[map->lines[l] - 1];
+  return NULL;
+}
+
+static gs_status check_op(live_map *map, const gs_op *op, gs_error *error) {
+  for (uint32_t i = 0; i < op->n_in; i++) {
+    const gs_tensor *t = op->in[i];
+    if (t == NULL || t->place != GS_PLACE_ARENA) continue;
+    const gs_tensor *other = overwriter(map, t);
+    if (other != NULL)
+      return gs_fail_op(error, GS_E_FORMAT, op, "reads '%.40s', which '%.40s' has overwritten in the arena", t->name,
+                        other->name);
+    for (uint32_t o = 0; o < op->n_out; o++)
+      if (overlap(t, op->out[o]))
+        return gs_fail_op(error, GS_E_FORMAT, op, "output '%.40s' overlaps input '%.40s' in the arena", op->out[o]->name,
+                          t->name);
+  }
+  for (uint32_t a = 0; a < op->n_out; a++) {
+    for (uint32_t b = a + 1; b < op->n_out; b++)
+      if (overlap(op->out[a], op->out[b]))
+        return gs_fail_op(error, GS_E_FORMAT, op, "outputs '%.40s' and '%.40s' overlap in the arena", op->out[a]->name,
+                          op->out[b]->name);
+    write_lines(map, op->out[a]);
+  }
+  return GS_OK;
+}
+
+static gs_status follow(live_map *map, gs_error *error) {
+  const gs_model *m = map->model;
+  for (uint32_t i = 0; i < m->n_inputs; i++) write_lines(map, m->inputs[i]);
+  for (uint32_t i = 0; i < m->n_inputs; i++) {
+    const gs_tensor *other = overwriter(map, m->inputs[i]);
+    if (other != NULL)
+      return gs_fail(error, GS_E_FORMAT, "inputs '%.40s' and '%.40s' overlap in the arena", m->inputs[i]->name, other->name);
+  }
+  for (uint32_t i = 0; i < m->n_ops; i++) {
+    gs_status status = check_op(map, &m->ops[i], error);
+    if (status != GS_OK) return status;
+  }
+  for (uint32_t i = 0; i < m->n_outputs; i++) {
+    const gs_tensor *other = overwriter(map, m->outputs[i]);
+    if (other != NULL)
+      return gs_fail(error, GS_E_FORMAT, "output '%.40s' is overwritten by '%.40s' before the end", m->outputs[i]->name,
+                     other->name);
+  }
+  return GS_OK;
+}
+
+gs_status gs_liveness_check(const gs_model *model, gs_error *error) {
+  live_map map = {model, gs_alloc((size_t)(model->arena_size / GS_ALIGN) * sizeof(uint32_t))};
+  if (map.lines == NULL) return gs_fail(error, GS_E_MEMORY, "out of memory while checking the plan");
+  gs_status status = follow(&map, error);
+  gs_free(map.lines);
+  return status;
+}
