@@ -1,0 +1,32 @@
+/* Turns the lists MM_LIST, DW_LIST, BINARY_LIST and LUT_LIST of a machine's table.c into declarations and tables; GS_TABLE
+ * is the initialiser of its gs_kernel_table. Included once per table.c, after the lists.
+ *   MM_LIST:     M(function, isa, dtype, form, rows, tile_px, x_offset, widen)
+ *   DW_LIST:     M(function, isa, dtype, window, stride); 0, 0 for any shape
+ *   BINARY_LIST: M(function, isa, operation)
+ *   LUT_LIST:    M(function, isa) */
+#include "../src/plan_format.h"
+
+#define GS_DECLARE_MM(fn, isa, dtype, form, rows, tile, offset, widen) void fn(const gs_mm_args *a);
+#define GS_ROW_MM(fn, isa, dtype, form, rows, tile, offset, widen) \
+  {#fn, GS_ISA_##isa, GS_##dtype, GS_FORM_##form, rows, tile, offset, widen, fn},
+#define GS_DECLARE_DW(fn, isa, dtype, window, stride) void fn(const gs_dw_args *a);
+#define GS_ROW_DW(fn, isa, dtype, window, stride) {#fn, GS_ISA_##isa, GS_##dtype, window, window, stride, stride, fn},
+#define GS_DECLARE_BINARY(fn, isa, op) void fn(const gs_binary_s8_args *a);
+#define GS_ROW_BINARY(fn, isa, op) {#fn, GS_ISA_##isa, GS_BIN_##op, fn},
+#define GS_DECLARE_LUT(fn, isa) void fn(const uint8_t *x, uint8_t *y, size_t n, const uint8_t table[256]);
+#define GS_ROW_LUT(fn, isa) {#fn, GS_ISA_##isa, fn},
+
+MM_LIST(GS_DECLARE_MM)
+DW_LIST(GS_DECLARE_DW)
+BINARY_LIST(GS_DECLARE_BINARY)
+LUT_LIST(GS_DECLARE_LUT)
+
+static const gs_mm_kernel gs_rows_mm[] = {MM_LIST(GS_ROW_MM)};
+static const gs_dw_kernel gs_rows_dw[] = {DW_LIST(GS_ROW_DW)};
+static const gs_binary_s8_kernel gs_rows_binary[] = {BINARY_LIST(GS_ROW_BINARY)};
+static const gs_lut_kernel gs_rows_lut[] = {LUT_LIST(GS_ROW_LUT)};
+
+#define GS_COUNT_OF(a) ((uint32_t)(sizeof(a) / sizeof *(a)))
+#define GS_TABLE                                                                            \
+  {gs_rows_mm,  GS_COUNT_OF(gs_rows_mm),  gs_rows_dw,  GS_COUNT_OF(gs_rows_dw),             \
+   gs_rows_binary, GS_COUNT_OF(gs_rows_binary), gs_rows_lut, GS_COUNT_OF(gs_rows_lut)}

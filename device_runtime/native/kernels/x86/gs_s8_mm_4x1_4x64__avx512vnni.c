@@ -1,0 +1,38 @@
+/* Sparse int8 in 4x1 blocks: four rows share a list of single columns. Four columns are interleaved on the fly: a masked
+ * load from j bytes before the column's address puts its lane at byte j of every pixel. Masked-off bytes are not touched. */
+#include "avx512.h"
+
+GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv) {
+  const gs_packed *w = a->w;
+  const uint8_t *x = (const uint8_t *)a->x + (size_t)pixel * 4;
+  const uint32_t first = w->start[block], last = w->start[block + 1];
+  const int8_t *val = (const int8_t *)w->val + (size_t)first * 4;
+  const int32_t *bias = (const int32_t *)w->bias + (size_t)block * 4;
+  const float *scale = a->q.scale + (size_t)block * 4;
+  const gs_rq512 q = gs_rq512_make(&a->q);
+  const __mmask64 lane0 = 0x1111111111111111ull;
+  __m512i acc[4][4];
+  GS_UNROLL for (int r = 0; r < 4; r++) GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_set1_epi32(bias[r]);
+  for (uint32_t e = first; e < last; e += 4) {
+    const uint8_t *x0 = x + w->off[e], *x1 = x + w->off[e + 1] - 1, *x2 = x + w->off[e + 2] - 2, *x3 = x + w->off[e + 3] - 3;
+    __m512i xv[4];
+    GS_UNROLL for (int v = 0; v < nv; v++) {
+      __m512i t = _mm512_maskz_loadu_epi8(lane0, x0 + 64 * v);
+      t = _mm512_mask_loadu_epi8(t, lane0 << 1, x1 + 64 * v);
+      t = _mm512_mask_loadu_epi8(t, lane0 << 2, x2 + 64 * v);
+      xv[v] = _mm512_mask_loadu_epi8(t, lane0 << 3, x3 + 64 * v);
+    }
+    GS_UNROLL for (int r = 0; r < 4; r++) {
+      __m512i wr = _mm512_set1_epi32(gs_load_i32(val + 4 * r));
+      GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], xv[v], wr);
+    }
+    val += 16;
+  }
+  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
+  GS_UNROLL for (int v = 0; v < nv; v++) {
+    GS_UNROLL for (int r = 0; r < 4; r++) acc[r][v] = gs_rq512_acc(acc[r][v], _mm512_set1_ps(scale[r]), &q);
+    _mm512_storeu_si512(y + 64 * v, gs_quad512(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
+  }
+}
+
+GS_TARGET void gs_s8_mm_4x1_4x64__avx512vnni(const gs_mm_args *a) { GS_FOR_TILES_512(tile) }

@@ -1,0 +1,128 @@
+/* Lets tests and tools/bench_kernels.py run one micro-kernel on raw operands. Kernels are numbered as by
+ * gs_test_kernel_count: the machine's table before the scalar one, within a table mm, dw, binary, lut. */
+#include "core.h"
+
+enum { FAMILY_MM = 0, FAMILY_DW = 1, FAMILY_BINARY = 2, FAMILY_LUT = 3 };
+
+typedef struct {
+  const gs_mm_kernel *mm;
+  const gs_dw_kernel *dw;
+  const gs_binary_s8_kernel *binary;
+  const gs_lut_kernel *lut;
+} any_kernel;
+
+static const gs_kernel_table *const tables[] = {
+#if defined(__x86_64__)
+    &gs_table_x86,
+#endif
+#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
+    &gs_table_arm,
+#endif
+#if defined(__wasm_simd128__)
+    &gs_table_wasm,
+#endif
+    &gs_table_scalar,
+};
+
+static any_kernel find(uint32_t i) {
+  any_kernel k = {NULL, NULL, NULL, NULL};
+  for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+    const gs_kernel_table *table = tables[t];
+    if (i < table->n_mm) {
+      k.mm = &table->mm[i];
+      return k;
+    }
+    i -= table->n_mm;
+    if (i < table->n_dw) {
+      k.dw = &table->dw[i];
+      return k;
+    }
+    i -= table->n_dw;
+    if (i < table->n_binary) {
+      k.binary = &table->binary[i];
+      return k;
+    }
+    i -= table->n_binary;
+    if (i < table->n_lut) {
+      k.lut = &table->lut[i];
+      return k;
+    }
+    i -= table->n_lut;
+  }
+  return k;
+}
+
+/* info: family, isa, then of mm: dtype, form, rows, tile_px, x_offset, widen; of dw: dtype, kh, kw, sh, sw, 0;
+ * of binary: op. */
+GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]);
+gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]) {
+  const any_kernel k = find(i);
+  for (int n = 0; n < 8; n++) info[n] = 0;
+  if (k.mm) {
+    const uint32_t v[8] = {FAMILY_MM, k.mm->isa, k.mm->dtype, k.mm->form, k.mm->rows, k.mm->tile_px,
+                           (uint32_t)k.mm->x_offset, (uint32_t)k.mm->widen};
+    for (int n = 0; n < 8; n++) info[n] = v[n];
+  } else if (k.dw) {
+    const uint32_t v[8] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, 0};
+    for (int n = 0; n < 8; n++) info[n] = v[n];
+  } else if (k.binary) {
+    info[0] = FAMILY_BINARY;
+    info[1] = k.binary->isa;
+    info[2] = k.binary->op;
+  } else if (k.lut) {
+    info[0] = FAMILY_LUT;
+    info[1] = k.lut->isa;
+  } else {
+    return GS_E_ARGUMENT;
+  }
+  return GS_OK;
+}
+
+GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
+                                 gs_packed *out);
+gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
+                          gs_packed *out) {
+  const any_kernel k = find(i);
+  return k.mm ? gs_pack(k.mm, m, bias, scale, x_stride, out) : GS_E_ARGUMENT;
+}
+
+GS_API void gs_test_packed_free(gs_packed *p);
+void gs_test_packed_free(gs_packed *p) { gs_packed_free(p); }
+
+/* Runs tiles of a->npx pixels: x moves on by x_step bytes a tile, y by npx pixels. */
+GS_API gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step);
+gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step) {
+  const any_kernel k = find(i);
+  if (!k.mm) return GS_E_ARGUMENT;
+  gs_mm_args tile = *a;
+  for (uint32_t t = 0; t < tiles; t++) {
+    k.mm->run(&tile);
+    tile.x = (const uint8_t *)tile.x + x_step;
+    tile.y = (uint8_t *)tile.y + (size_t)a->npx * 4;
+  }
+  return GS_OK;
+}
+
+GS_API gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a);
+gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a) {
+  const any_kernel k = find(i);
+  if (!k.dw) return GS_E_ARGUMENT;
+  k.dw->run(a);
+  return GS_OK;
+}
+
+GS_API gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a);
+gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a) {
+  const any_kernel k = find(i);
+  if (!k.binary) return GS_E_ARGUMENT;
+  k.binary->run(a);
+  return GS_OK;
+}
+
+GS_API gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table);
+gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table) {
+  const any_kernel k = find(i);
+  if (!k.lut) return GS_E_ARGUMENT;
+  k.lut->run(x, y, n, table);
+  return GS_OK;
+}
