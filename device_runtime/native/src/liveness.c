@@ -6,6 +6,14 @@ static bool overlap(const gs_tensor *a, const gs_tensor *b) {
   return a->offset < b->offset + b->size && b->offset < a->offset + a->size;
 }
 
+/* Operators that read element i and then write element i may work in place: output and input are the same bytes. */
+static bool in_place(const gs_op *op, const gs_tensor *x, const gs_tensor *y) {
+  if (x->offset != y->offset || x->size != y->size || x->layout != y->layout) return false;
+  if (op->kind == GS_OP_RESHAPE) return true;
+  bool elementwise = op->kind == GS_OP_UNARY || op->kind == GS_OP_LUT || op->kind == GS_OP_BINARY;
+  return elementwise && gs_same_shape(x, y);
+}
+
 typedef struct {
   const gs_model *model;
   uint32_t *lines; /* tensor number + 1 of the last writer; 0: nobody */
@@ -36,7 +44,7 @@ static gs_status check_op(live_map *map, const gs_op *op, gs_error *error) {
       return gs_fail_op(error, GS_E_FORMAT, op, "reads '%.40s', which '%.40s' has overwritten in the arena", t->name,
                         other->name);
     for (uint32_t o = 0; o < op->n_out; o++)
-      if (overlap(t, op->out[o]))
+      if (overlap(t, op->out[o]) && !in_place(op, t, op->out[o]))
         return gs_fail_op(error, GS_E_FORMAT, op, "output '%.40s' overlaps input '%.40s' in the arena", op->out[o]->name,
                           t->name);
   }
