@@ -1,0 +1,26 @@
+"""Recipes: what to do with a model, as one checked YAML file.
+
+>>> from gossamer.recipe import load_recipe
+>>> load_recipe("1x4-75-int8").sparsify.pattern
+'1x4'
+"""
+
+from __future__ import annotations
+
+from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, text_of
+from gossamer.recipe.schema import LayerRule, Policy, Preprocess, QuantizeStep, Recipe, SparsifyStep, Target
+
+__all__ = [
+    "LayerRule",
+    "Policy",
+    "Preprocess",
+    "QuantizeStep",
+    "Recipe",
+    "SparsifyStep",
+    "Target",
+    "available",
+    "canonical",
+    "json_schema",
+    "load_recipe",
+    "text_of",
+]
