@@ -11,12 +11,12 @@ import argparse
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,8 +101,11 @@ def host_target() -> str:
 
 def version() -> str:
     """Version of the distribution, compiled into ``gs_version``."""
-    with (PACKAGE / "pyproject.toml").open("rb") as file:
-        return str(tomllib.load(file)["project"]["version"])
+    text = (PACKAGE / "gossamer_runtime" / "_version.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise BuildError("gossamer_runtime/_version.py names no __version__")
+    return found.group(1)
 
 
 def zig() -> str:
@@ -175,7 +178,7 @@ class Builder:
         t = self.target
         flags = ["-target", t.triple, *([f"-mcpu={t.cpu}"] if t.cpu else []), *t.flags]
         flags += ["-std=c11", "-D_POSIX_C_SOURCE=200809L", *(DEBUG if self.debug else RELEASE), *WARNINGS, "-fvisibility=hidden"]
-        flags += ["-ffunction-sections", "-fdata-sections", "-Iinclude", "-Isrc", "-Ikernels"]
+        flags += ["-ffunction-sections", "-fdata-sections", "-Iinclude", "-Isrc", "-Ikernels", "-Iprofiler"]
         if t.kind == "library":
             flags.append("-fPIC")
         return flags
