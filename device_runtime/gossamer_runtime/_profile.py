@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gossamer_runtime import _native
 from gossamer_runtime._errors import InputError
+from gossamer_runtime._session import OpInfo, op_infos
 
 if TYPE_CHECKING:
     from gossamer_runtime._session import Session
@@ -227,7 +226,7 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
             whole[i] = clock() - t
         for i in range(runs):
             session._run(arrays, outputs, op_ns[i])
-        infos = [_info(session, i) for i in range(n_ops)]
+        infos = op_infos(session)
         where = session._where
     whole /= 1e3
     op_us = op_ns / 1e3
@@ -275,29 +274,22 @@ def example_inputs(session: Session, seed: int = 0) -> list[npt.NDArray[Any]]:
     return out
 
 
-def _info(session: Session, index: int) -> _native.OpInfoStruct:
-    info = _native.OpInfoStruct()
-    session._check(session._lib.gs_session_op_info(session._session, index, ctypes.byref(info)))
-    return info
-
-
-def _op_time(index: int, info: Any, us: npt.NDArray[np.float64], median: float, share: float) -> OpTime:
-    text = _native._text
-    count = int(info.weight_count)
+def _op_time(index: int, info: OpInfo, us: npt.NDArray[np.float64], median: float, share: float) -> OpTime:
+    count = info.weight_count
     return OpTime(
         index=index,
-        name=text(info.name),
-        kind=text(info.kind),
-        source=text(info.source),
-        pattern=text(info.pattern),
-        kernel=text(info.kernel),
-        dtype=_native.DTYPES.get(info.dtype, ""),
-        sparsity_percent=100.0 * (1.0 - int(info.weight_nonzero) / count) if count else None,
-        macs=int(info.macs),
-        macs_executed=int(info.macs_executed),
-        input_bytes=int(info.bytes_in),
-        output_bytes=int(info.bytes_out),
-        weight_bytes=int(info.bytes_weights),
+        name=info.name,
+        kind=info.kind,
+        source=info.source,
+        pattern=info.pattern,
+        kernel=info.kernel,
+        dtype=info.dtype,
+        sparsity_percent=100.0 * (1.0 - info.weight_nonzero / count) if count else None,
+        macs=info.macs,
+        macs_executed=info.macs_executed,
+        input_bytes=info.input_bytes,
+        output_bytes=info.output_bytes,
+        weight_bytes=info.weight_bytes,
         median_us=median,
         min_us=float(us.min()),
         p90_us=float(np.percentile(us, 90)),

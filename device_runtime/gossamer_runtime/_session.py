@@ -38,6 +38,24 @@ class Port(NamedTuple):
     zero_point: int
 
 
+class OpInfo(NamedTuple):
+    """One operator of a session, as the core describes it. ``dtype`` is numpy's name; sizes in bytes."""
+
+    name: str
+    source: str
+    kind: str
+    pattern: str
+    kernel: str
+    dtype: str
+    macs: int
+    macs_executed: int
+    weight_count: int
+    weight_nonzero: int
+    input_bytes: int
+    output_bytes: int
+    weight_bytes: int
+
+
 class Session:
     """Opens a bundle, checks its signature, and runs it.
 
@@ -288,7 +306,9 @@ class Session:
                     where=self._where,
                     hint="open it with verify=True, or with allow_unverified_code=True if you made it yourself",
                 )
-            self._backends.append(backends.open(kind.value, ctypes.string_at(address, size.value)))
+            payload = ctypes.string_at(address, size.value)
+            place = f"{self._where}, partition {i}"
+            self._backends.append(backends.open_backend(kind.value, payload, threads=self.threads, where=place))
 
     def _run_extern(self, _user: int, partition: int, inputs: Any, n_in: int, outputs: Any, n_out: int) -> int:
         """Called by the core for an external partition; errors are kept and raised when the core has returned."""
@@ -369,6 +389,32 @@ class Session:
 
     def _check(self, status: int) -> None:
         _native.check(status, self._error, getattr(self, "_where", "<bundle>"))
+
+
+def op_infos(session: Session) -> list[OpInfo]:
+    """The operators of a session in execution order."""
+    session._require_open()
+    lib, info, found = session._lib, _native.OpInfoStruct(), []
+    for i in range(lib.gs_model_op_count(session._model)):
+        session._check(lib.gs_session_op_info(session._session, i, ctypes.byref(info)))
+        found.append(
+            OpInfo(
+                name=_native._text(info.name),
+                source=_native._text(info.source),
+                kind=_native._text(info.kind),
+                pattern=_native._text(info.pattern),
+                kernel=_native._text(info.kernel),
+                dtype=_native.DTYPES.get(info.dtype, ""),
+                macs=info.macs,
+                macs_executed=info.macs_executed,
+                weight_count=info.weight_count,
+                weight_nonzero=info.weight_nonzero,
+                input_bytes=info.bytes_in,
+                output_bytes=info.bytes_out,
+                weight_bytes=info.bytes_weights,
+            )
+        )
+    return found
 
 
 def _checked(value: Any, port: Port) -> Array:

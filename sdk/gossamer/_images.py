@@ -71,7 +71,7 @@ def open_image(path: str | os.PathLike[str]) -> Image:
     Raises:
         InputError: there is no such file, or it is not a picture.
     """
-    from PIL import Image as pil
+    from PIL import Image as pil  # noqa: N813 - the module, beside the class of that name
     from PIL import ImageOps, UnidentifiedImageError
 
     where = os.fspath(path)
@@ -115,7 +115,7 @@ def to_input(image: Image, port: pb.Port) -> npt.NDArray[Any]:
     Raises:
         InputError: the input does not take pictures.
     """
-    from PIL import Image as pil
+    from PIL import Image as pil  # noqa: N813 - the module, beside the class of that name
 
     p = port.image
     if not port.HasField("image") or p.layout == p.LAYOUT_UNSPECIFIED:

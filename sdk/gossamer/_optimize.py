@@ -1,0 +1,359 @@
+"""``gossamer.optimize``: a model file goes in, a signed bundle comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gossamer import _atomic, _calibration, _manifest
+from gossamer._errors import CalibrationError, GossamerError, ModelError
+from gossamer._proto.v1 import manifest_pb2 as pb
+from gossamer._result import LayerRow, OptimizeResult
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from gossamer.compile.plan import Plan
+    from gossamer.recipe import Recipe
+
+__all__ = ["STAGES", "LayerRow", "OptimizeResult", "Progress", "optimize"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total): ``done`` 0 when a stage starts, ``total`` when it ends; total is at least 1."""
+
+STAGES = ("load", "prune", "calibrate", "quantize", "lower", "choose", "encode", "emit", "sign")
+"""Stages in their order; ``prune``, ``calibrate`` and ``quantize`` are left out when the recipe has no such step."""
+
+
+@dataclass
+class _Job:
+    """What the stages hand on to each other."""
+
+    recipe: Recipe
+    manifest: pb.Manifest
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if self.progress:
+            self.progress(name, 0, 1)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+        if self.progress:
+            self.progress(name, 1, 1)
+
+    def within(self, name: str) -> Callable[[int, int], None] | None:
+        progress = self.progress
+        return None if progress is None else lambda done, total: progress(name, done, max(total, 1))
+
+
+def optimize(
+    model: Any,
+    recipe: Any = "1x4-75-int8",
+    calibration: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    key: str | os.PathLike[str] | bool | None = None,
+    name: str | None = None,
+    version: str = "",
+    license: str = "",
+    labels: Sequence[str] | None = None,
+    preprocess: Any = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    example_inputs: Any = None,
+    metrics: Sequence[pb.Metric] = (),
+    progress: Progress | None = None,
+) -> OptimizeResult:
+    """Prune, quantise, compile and pack a model.
+
+    Args:
+        model: what ``gossamer.load`` takes: a path (.onnx, .tflite, .pt2), bytes, a torch module, or an ONNX object.
+        recipe: name of a ready-made recipe (``gossamer recipes list``), path of a YAML file, dict, or ``Recipe``.
+        calibration: samples for the quantize step: a folder of pictures, ``.npy``/``.npz`` files, or arrays; see
+            ``gossamer._calibration.samples``. Needed when the recipe quantises and the model is not quantised yet.
+        output: where to write the bundle; None keeps it in ``result.data`` alone. Written whole or not at all.
+        key: private key by name or path. None: the key called ``default``, made at its first use. False: unsigned.
+        name, version, license: for the manifest; the name is the file's stem by default.
+        labels: names of the classes of the first output.
+        preprocess: how a picture becomes the input: a preset (``unit``, ``signed``, ``imagenet``, ``raw``) or a mapping
+            as in a recipe. Default: the recipe's, else the model's own metadata, else centre crop to 0..1 (bytes for
+            8-bit inputs).
+        shapes: fixes inputs whose shape the model leaves open.
+        example_inputs: for a torch module.
+        metrics: measured numbers to put into the manifest.
+        progress: called as stages start, advance and end.
+
+    Returns:
+        The bundle's bytes, sizes, a record per layer, and how long the stages took.
+
+    Raises:
+        ModelError, UnsupportedError, RecipeError, CalibrationError, CompileError, KeyFileError, OutputError.
+    """
+    from gossamer.recipe import load_recipe
+
+    loaded_recipe = load_recipe(recipe)
+    if output is not None:
+        _atomic.check_target(output)
+    private = _private(key)
+    job = _Job(loaded_recipe, pb.Manifest(), progress)
+
+    with job.stage("load"):
+        graph = _load(model, example_inputs, name, shapes)
+        ports, original = _describe(job, graph, model, name, version, license, preprocess)
+    with _maybe(job, "prune", loaded_recipe.sparsify):
+        pruned = _prune(job, graph)
+    graph, calibrated = _quantize(job, graph, ports, calibration)
+    with job.stage("lower"):
+        from gossamer.compile.lower import lower
+
+        plan = lower(graph, loaded_recipe.policy)
+        _outputs(job, plan, graph, labels)
+    with job.stage("choose"):
+        choices = _choose(job, plan)
+    with job.stage("encode"):
+        from gossamer.compile.encode import encode_weights
+
+        encoded = encode_weights(plan)
+    with job.stage("emit"):
+        data = _emit(job, plan, encoded, choices, pruned, metrics)
+    with job.stage("sign"):
+        if private is not None:
+            from gossamer.bundle.sign import sign
+
+            data = sign(data, private)
+        path = _atomic.write(output, data) if output is not None else None
+
+    from gossamer.bundle.manifest import to_dict
+
+    return OptimizeResult(
+        path=path,
+        data=data,
+        manifest=to_dict(job.manifest),
+        original_bytes=original,
+        calibration_samples=calibrated,
+        seconds=job.seconds,
+        notes=job.notes,
+    )
+
+
+def _private(key: Any) -> Any:
+    from gossamer.bundle import keys
+
+    if key is False:
+        return None
+    if key is None or key is True:
+        return keys.load_private(keys.default_key().private or keys.DEFAULT_NAME)
+    return keys.load_private(key)
+
+
+@contextlib.contextmanager
+def _maybe(job: _Job, name: str, step: object) -> Iterator[None]:
+    if step is None:
+        yield
+        return
+    with job.stage(name):
+        yield
+
+
+def _load(
+    model: Any, example_inputs: Any, name: str | None, shapes: Mapping[str, Sequence[int]] | None
+) -> onnx_ir.Model:
+    import onnx_ir as ir
+
+    from gossamer._load import load
+
+    graph = load(model, example_inputs=example_inputs, name=name)
+    inputs = {v.name: v for v in graph.graph.inputs}
+    for port, dims in (shapes or {}).items():
+        if port not in inputs:
+            raise ModelError(f"the model has no input {port!r}", hint=f"its inputs: {sorted(map(str, inputs))}")
+        inputs[port].shape = ir.Shape([int(d) for d in dims])
+    for value_name, value in graph.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        if np.isnan(np.asarray(tensor.numpy(), np.float32)).any():
+            users = ", ".join(str(u.node.name) for u in list(value.uses())[:3])
+            raise ModelError(
+                f"constant {value_name!r} holds NaN",
+                where=f"node {users}" if users else None,
+                hint="the training diverged or the file is damaged; export the model again",
+            )
+    return graph
+
+
+def _describe(
+    job: _Job, graph: onnx_ir.Model, source: Any, name: str | None, version: str, license: str, preprocess: Any
+) -> tuple[list[pb.Port], int]:
+    """Fill the manifest's head; returns the input ports and the original's bytes (0 where it has none)."""
+    from gossamer.recipe import canonical
+
+    m, meta = job.manifest, _manifest.model_metadata(graph)
+    stem = Path(source).stem if isinstance(source, (str, os.PathLike)) else ""
+    m.name = name or str(meta.get("name") or stem or graph.graph.name or "model")
+    m.version = version or str(meta.get("version", ""))
+    m.license = license or str(meta.get("license", ""))
+    m.description = str(meta.get("description", ""))
+    m.recipe_json = canonical(job.recipe)
+    m.provenance.producer = " ".join(filter(None, [graph.producer_name, graph.producer_version]))
+    m.provenance.tools.update(_manifest.tools())
+    raw = source if isinstance(source, bytes) else None
+    if raw is None and not isinstance(source, (str, os.PathLike)):
+        import onnx_ir as ir
+
+        raw = ir.to_proto(graph).SerializeToString(deterministic=True)
+    m.provenance.sources.append(_manifest.file_digest(source, raw, "model"))
+    ports = _manifest.model_ports(graph.graph.inputs, "input")
+    if len(ports) == 1:
+        _manifest.choose_image(preprocess, job.recipe, meta, ports[0])
+    m.inputs.extend(ports)
+    return ports, m.provenance.sources[0].bytes
+
+
+def _prune(job: _Job, graph: onnx_ir.Model) -> dict[str, Any]:
+    if job.recipe.sparsify is None:
+        return {}
+    from gossamer.sparsify import prune
+
+    return {layer.name: layer for layer in prune(graph, job.recipe.sparsify).layers}
+
+
+def _quantize(job: _Job, graph: onnx_ir.Model, ports: list[pb.Port], calibration: Any) -> tuple[onnx_ir.Model, int]:
+    """The quantised graph and the number of calibration samples."""
+    step = job.recipe.quantize
+    if step is None:
+        return graph, 0
+    if any(node.op_type == "DequantizeLinear" for node in graph.graph):
+        job.notes.append("the model is quantised already: the quantize step did nothing")
+        return graph, 0
+    if calibration is None:
+        raise CalibrationError(
+            "the recipe quantises, which needs calibration samples",
+            hint="give a folder of typical pictures or an .npy file (--calibration photos/)",
+        )
+    from gossamer.quantize import quantize
+
+    with job.stage("calibrate"):
+        found = _calibration.samples(calibration, ports, step.samples, job.within("calibrate"))
+        job.manifest.provenance.sources.append(pb.Digest(role="calibration", sha256=_calibration.digest(found)))
+    with job.stage("quantize"):
+        return quantize(graph, step, found), len(found)
+
+
+def _choose(job: _Job, plan: Plan) -> dict[str, Any]:
+    from gossamer.compile.cost import choose
+
+    return {choice.name: choice for choice in choose(plan, job.recipe.target)}
+
+
+def _outputs(job: _Job, plan: Plan, graph: onnx_ir.Model, labels: Sequence[str] | None) -> None:
+    """Describe inputs and outputs as the plan has them; checks that lowering kept names, types and shapes."""
+    meta = _manifest.model_metadata(graph)
+    for port, tensor in zip(job.manifest.inputs, plan.inputs, strict=True):
+        if tensor.dtype.numpy != np.dtype(port.dtype) or tuple(port.shape) != tensor.shape:
+            raise GossamerError(f"lowering changed input {port.name!r}: {tensor.dtype.name}{list(tensor.shape)}")
+        port.scale, port.zero_point = tensor.scale, tensor.zero_point
+    for i, tensor in enumerate(plan.outputs):
+        port = pb.Port(name=tensor.name, dtype=tensor.dtype.numpy.name, shape=list(tensor.shape))
+        port.scale, port.zero_point = tensor.scale, tensor.zero_point
+        if i == 0:
+            _manifest.postprocessing(labels, meta, port, _last_op(graph))
+        job.manifest.outputs.append(port)
+
+
+def _last_op(graph: onnx_ir.Model) -> str:
+    """Type of the node that makes the first output, looking through Q/DQ and reshapes."""
+    value = graph.graph.outputs[0]
+    node = value.producer()
+    while node is not None and node.op_type in (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Identity",
+        "Transpose",
+        "Cast",
+    ):
+        node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return node.op_type if node is not None else ""
+
+
+def _emit(
+    job: _Job,
+    plan: Plan,
+    encoded: Sequence[Any],
+    choices: Mapping[str, Any],
+    pruned: Mapping[str, Any],
+    metrics: Sequence[pb.Metric],
+) -> bytes:
+    """Plan to unsigned bundle, the manifest completed on the way."""
+    from gossamer.bundle import container, manifest
+    from gossamer.bundle.verify import check_structure
+    from gossamer.compile.emit import emit
+
+    m = job.manifest
+    emitted = emit(plan)
+    m.arena_bytes = emitted.memory.arena_bytes
+    m.metrics.extend(metrics)
+    for extern in plan.externs:
+        m.partitions.append(
+            pb.Partition(
+                backend=extern.backend.name.lower(),
+                nodes=extern.nodes,
+                reason=extern.reason,
+                bytes=len(extern.payload),
+            )
+        )
+    externs = [(extern.backend, extern.payload) for extern in plan.externs]
+    bare = container.build(emitted.plan, emitted.weights, manifest.dumps(m), externs)
+    check_structure(bare, m.name)
+    infos = _kernels(bare)
+    sources = {op.name: op.source for op in plan.ops}
+    for record in encoded:
+        m.layers.append(_layer(record, choices.get(record.name), pruned.get(record.name), infos, sources))
+    return container.build(emitted.plan, emitted.weights, manifest.dumps(m), externs)
+
+
+def _kernels(data: bytes) -> dict[str, Any]:
+    """Operator records of the core by name: kernel, type, MACs on this machine."""
+    from gossamer_runtime import BackendError, Session
+    from gossamer_runtime._session import op_infos
+
+    try:
+        with Session(data, verify=False, allow_unverified_code=True) as session:  # our own bytes, made just now
+            return {info.name: info for info in op_infos(session)}
+    except BackendError:
+        return {}  # the bundle is for a device that has the backend
+
+
+def _layer(record: Any, choice: Any, pruned: Any, infos: Mapping[str, Any], sources: Mapping[str, str]) -> pb.Layer:
+    info = infos.get(record.name)
+    reasons = [choice.reason if choice is not None else "", record.reason, pruned.reason if pruned is not None else ""]
+    return pb.Layer(
+        name=record.name,
+        source=sources.get(record.name, ""),
+        kind=info.kind if info is not None else "",
+        dtype=info.dtype if info is not None else "",
+        pruned_pattern=record.asked,
+        pattern=record.pattern,
+        sparsity_percent=round(100.0 * record.sparsity, 4),
+        weights=record.weights,
+        macs=info.macs if info is not None else 0,
+        stored_bytes=record.stored_bytes,
+        dense_bytes=record.dense_bytes,
+        kernel=info.kernel if info is not None else "",
+        dense_us=round(choice.dense_us or 0.0, 3) if choice is not None else 0.0,
+        sparse_us=round(choice.sparse_us or 0.0, 3) if choice is not None else 0.0,
+        reason="; ".join(dict.fromkeys(r for r in reasons if r)),
+    )

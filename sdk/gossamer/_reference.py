@@ -1,0 +1,96 @@
+"""Running the original model for comparison: ONNX Runtime, or LiteRT for a TFLite file where it is installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gossamer._errors import BackendError, ModelError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A runnable original. ``run`` takes arrays by input name and returns arrays in the order of ``outputs``."""
+
+    engine: str
+    inputs: list[str]
+    outputs: list[str]
+    run: Callable[[Mapping[str, Array]], list[Array]]
+
+
+def open_reference(
+    source: Any, *, example_inputs: Any = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Reference:
+    """Open the original model: whatever ``gossamer.load`` takes.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        BackendError: the engine refuses it.
+    """
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".tflite":
+        try:
+            return _litert(Path(source))
+        except ImportError:
+            pass  # the imported graph on ONNX Runtime is the next best reference
+    import onnx_ir as ir
+
+    if isinstance(source, ir.Model):
+        model = source
+    else:
+        from gossamer._load import load
+
+        model = load(source, example_inputs=example_inputs)
+    for value in model.graph.inputs:
+        if shapes and value.name in shapes:
+            value.shape = ir.Shape([int(d) for d in shapes[value.name]])
+    return _onnxruntime(ir.to_proto(model).SerializeToString())
+
+
+def _onnxruntime(model: bytes) -> Reference:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime's exceptions share no base class
+        raise BackendError(f"ONNX Runtime refuses the original model: {e}", hint="compare with another file") from e
+
+    def run(inputs: Mapping[str, Array]) -> list[Array]:
+        return [np.asarray(y) for y in session.run(None, dict(inputs))]
+
+    names = ([i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()])
+    return Reference(f"onnxruntime {ort.__version__}", *names, run)
+
+
+def _litert(path: Path) -> Reference:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        # The reference kernels: they round as the specification says; the optimised ones differ between machines.
+        interpreter = Interpreter(
+            model_content=path.read_bytes(), experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+        )
+        interpreter.allocate_tensors()
+    except OSError as e:
+        raise ModelError(f"cannot read the model: {e.strerror}", where=str(path), hint="check the path") from e
+    except (ValueError, RuntimeError) as e:
+        raise ModelError(f"LiteRT refuses the model: {e}", where=str(path)) from e
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(values: Mapping[str, Array]) -> list[Array]:
+        for detail in inputs:
+            interpreter.set_tensor(detail["index"], values[detail["name"]])
+        interpreter.invoke()
+        return [interpreter.get_tensor(detail["index"]).copy() for detail in outputs]
+
+    return Reference("litert", [d["name"] for d in inputs], [d["name"] for d in outputs], run)

@@ -1,0 +1,38 @@
+"""Text tables and sizes for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def columns(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: set[int] | frozenset[int] = frozenset(),
+    widest: Mapping[int, int] | None = None,
+) -> str:
+    """Columns two blanks apart, those in ``left`` to the left; ``widest`` cuts long cells in their middle."""
+    cut = [[_cut(c, (widest or {}).get(i)) for i, c in enumerate(row)] for row in rows]
+    widths = [max(len(row[i]) for row in [list(head), *cut]) for i in range(len(head))]
+    lines = []
+    for row in [list(head), ["-" * w for w in widths], *cut]:
+        cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int | None) -> str:
+    if width is None or len(text) <= width:
+        return text
+    half = (width - 3) // 2
+    return text[: width - 3 - half] + "..." + text[len(text) - half :]
+
+
+def bytes_text(count: int) -> str:
+    """``1234567`` as ``1.235 MB`` (powers of ten)."""
+    if count < 1000:
+        return f"{count} B"
+    for unit, size in (("kB", 1e3), ("MB", 1e6)):
+        if count < size * 1000:
+            return f"{count / size:.3f} {unit}"
+    return f"{count / 1e9:.3f} GB"
