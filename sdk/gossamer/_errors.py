@@ -21,7 +21,7 @@
 Those that the runtime raises too are defined there (``gossamer_runtime._errors``), so that one ``except`` catches both.
 
 Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unknown option or argument), 130 Ctrl-C,
-141 the reader of the output went away. ``gossamer diff`` ends with 14 when the bundles differ.
+143 ended by SIGTERM. ``gossamer diff`` ends with 14 when the bundles differ.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from gossamer_runtime._errors import (
 
 __all__ = [
     "EXIT_INTERRUPTED",
+    "EXIT_TERMINATED",
     "BackendError",
     "BundleError",
     "CalibrationError",
@@ -101,3 +102,6 @@ class MismatchError(GossamerError):
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+
+EXIT_TERMINATED = 143
+"""Exit code after SIGTERM."""

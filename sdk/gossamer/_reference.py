@@ -49,7 +49,7 @@ def open_reference(
 
         model = load(source, example_inputs=example_inputs)
     for value in model.graph.inputs:
-        if shapes and value.name in shapes:
+        if shapes and value.name and value.name in shapes:
             value.shape = ir.Shape([int(d) for d in shapes[value.name]])
     return _onnxruntime(ir.to_proto(model).SerializeToString())
 

@@ -42,7 +42,7 @@ class OutputAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The comparison. ``limits`` holds those that were applied; ``failures`` what passed them, empty when all is well."""
+    """The comparison. ``limits``: those that were applied; ``failures``: what passed them, empty when all is well."""
 
     samples: int
     source: str
@@ -193,6 +193,12 @@ def _compare(port: Any, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]
         top1_percent=top1,
         max_steps=steps,
     )
+
+
+def _snr_db(signal: float, noise: float) -> float | None:
+    if noise == 0:
+        return None
+    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
 
 
 def _limits(

@@ -1,0 +1,62 @@
+"""``gossamer profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gossamer.cli._common import PATH, json_option, open_session, print_json, session_options
+
+_EPILOG = """\b
+Examples:
+  gossamer profile model.goss --runs 100
+  gossamer profile model.goss --chrome-trace trace.json   (open it at https://ui.perfetto.dev)
+"""
+
+
+@click.command("profile", epilog=_EPILOG)
+@click.argument("bundle", type=PATH)
+@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed inferences.")
+@click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Inferences before them.")
+@click.option("-i", "--input", "source", type=PATH, help="A picture or array. [default: random input]")
+@click.option("--sort", type=click.Choice(["order", "time"]), default="order", show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Show at most this many operators.")
+@click.option("--chrome-trace", type=PATH, help="Write a trace for Chrome or Perfetto here.")
+@session_options
+@json_option
+def command(
+    bundle: Path,
+    runs: int,
+    warmup: int,
+    source: Path | None,
+    sort: str,
+    limit: int | None,
+    chrome_trace: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Time every operator of BUNDLE on this machine: median, minimum and 90th percentile in microseconds."""
+    from gossamer import _atomic
+
+    if chrome_trace is not None:
+        _atomic.check_target(chrome_trace)
+    with open_session(bundle, options) as session:
+        sample = None
+        if source is not None:
+            from gossamer.bundle.manifest import from_dict
+            from gossamer.cli._inputs import named_samples
+
+            sample = next(named_samples([source], list(from_dict(session.manifest).inputs)))[1]
+        profile = session.profile(runs=runs, warmup=warmup, inputs=sample)
+    if chrome_trace is not None:
+        _atomic.write_text(chrome_trace, profile.chrome_trace())
+    if as_json:
+        print_json({**profile.to_json(), "chrome_trace": str(chrome_trace) if chrome_trace else None})
+        return
+    click.echo(profile.table(sort=sort, limit=limit))
+    click.echo()
+    click.echo(profile.summary())
+    if chrome_trace is not None:
+        click.echo(f"trace: {chrome_trace} (open it at https://ui.perfetto.dev)")
