@@ -1,0 +1,60 @@
+"""Compiles a partition with Apache TVM on the host: ONNX -> Relax -> LLVM -> a shared library as bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DEFAULT_TRIPLE = "x86_64-linux-gnu"
+_ZIG_TARGET = {"x86_64": "x86_64-linux-gnu.2.17", "aarch64": "aarch64-linux-gnu.2.17"}
+
+
+class CannotBuildError(Exception):
+    """TVM is not installed, or cannot take this partition; the message says which."""
+
+
+def build(model: Any, triple: str = DEFAULT_TRIPLE) -> bytes:
+    """The shared library of an ONNX model for an LLVM target triple (x86-64 or aarch64 Linux, generic CPU).
+
+    Its function ``main`` takes the model's inputs in order. Raises ``CannotBuildError``.
+    """
+    arch = triple.split("-")[0]
+    if arch not in _ZIG_TARGET:
+        raise CannotBuildError(f"no linker for {triple}; it can build for {', '.join(_ZIG_TARGET)}")
+    try:
+        import tvm
+        from tvm import relax
+        from tvm.relax.frontend.onnx import from_onnx
+    except ImportError as error:
+        raise CannotBuildError(f"apache-tvm is not installed here ({error}); pip install 'gossamer[tvm]'") from error
+    try:
+        module = from_onnx(model, keep_params_in_input=False)
+        target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+        executable = relax.build(module, target=target)
+        with tempfile.TemporaryDirectory(prefix="gossamer-tvm-") as folder:
+            path = Path(folder) / "partition.so"
+            executable.export_library(str(path), fcompile=_linker(arch))
+            return path.read_bytes()
+    except CannotBuildError:
+        raise
+    except Exception as error:  # TVM raises its own errors, and plain ones for operators its importer lacks
+        message = str(error).strip().splitlines()
+        raise CannotBuildError(message[-1] if message else type(error).__name__) from error
+
+
+def _linker(arch: str) -> Any:
+    """Links object files with zig, which needs no compiler on the machine."""
+
+    def link(output: str, objects: list[str], options: list[str] | None = None, **_: Any) -> None:
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", _ZIG_TARGET[arch], "-shared", "-fPIC", "-s"]
+        done = subprocess.run(
+            [*command, "-o", output, *objects, *(options or [])], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise CannotBuildError(f"linking failed: {done.stderr.strip() or done.stdout.strip()}")
+
+    link.output_format = "so"  # type: ignore[attr-defined]
+    return link

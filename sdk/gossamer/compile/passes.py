@@ -1,0 +1,269 @@
+"""Clean-up of the graph: no-ops go, equal nodes merge, movement nodes compose and sink, affine constants fold into weights.
+
+Every pass changes the graph in place and returns how many changes it made; ``run`` repeats them until nothing changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gossamer.compile import passes_canonical, passes_fuse, passes_qdq
+from gossamer.compile.graph import Array, Graph, Node, Type
+from gossamer.compile.infer import infer
+from gossamer.compile.report import LowerReport
+from gossamer.compile.unary import unary_of
+
+OWN = "gossamer"
+"""Domain of the canonical nodes that passes make (Reshape, Slice, Pad, Linear, Lut)."""
+
+
+def run(g: Graph, report: LowerReport) -> None:
+    """All passes, in order; the graph comes out canonical, fused, with quantised regions made explicit."""
+    for name in infer(g):
+        report.fuse("constant", name)
+    for _ in range(20):
+        changed = (
+            remove_noops(g, report)
+            + merge_equal(g)
+            + passes_canonical.canonicalise(g)
+            + compose_movement(g)
+            + sink_movement(g)
+            + passes_fuse.fuse(g, report)
+            + fold_affine(g, report)
+        )
+        g.remove_dead()
+        if not changed:
+            break
+    passes_qdq.make_integer(g, report)
+    for _ in range(20):
+        changed = remove_noops(g, report) + compose_movement(g) + passes_canonical.merge_pads(g, report)
+        g.remove_dead()
+        if not changed:
+            break
+    g.remove_dead()
+    g.sort()
+
+
+def _is(node: Node, *ops: str) -> bool:
+    return node.domain in ("", OWN) and node.op_type in ops
+
+
+def remove_noops(g: Graph, report: LowerReport) -> int:
+    """Identity, Dropout, casts to the same type, and every node that returns its input unchanged."""
+    changed = 0
+    for node in list(g.nodes):
+        if node.domain not in ("", OWN) or not node.inputs or not node.inputs[0] or not node.outputs[0]:
+            continue
+        x, y = node.inputs[0], node.outputs[0]
+        if any(o and (g.consumers(o) or g.is_output(o)) for o in node.outputs[1:]):
+            continue
+        if _noop(g, node, x, y) and g.bypass(node, x):
+            report.fuse("no-op", node.name)
+            changed += 1
+    return changed
+
+
+def _noop(g: Graph, node: Node, x: str, y: str) -> bool:
+    same = g.types[x] == g.types[y]
+    op = node.op_type
+    if op in ("Identity", "Dropout"):
+        return True
+    if not same:
+        return False
+    if op in ("Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile"):
+        return True
+    if op == "Transpose":
+        perm = node.attrs.get("perm") or list(range(len(g.shape(x))))[::-1]
+        return list(perm) == list(range(len(g.shape(x))))
+    if op in ("Concat", "Sum", "Max", "Min", "Mean"):
+        return len(node.inputs) == 1
+    if op == "Slice" and node.domain == OWN:
+        return all(s == 1 for s in node.attrs["step"])
+    if op == "Pad" and node.domain == OWN:
+        return True  # nothing is padded when the shape is the same
+    if op in ("Add", "Sub", "Mul", "Div", "Pow") and not node.domain:
+        c = g.const(node.inputs[1])
+        neutral = 0 if op in ("Add", "Sub") else 1
+        return c is not None and c.size <= 4096 and bool((c == neutral).all())
+    return False
+
+
+def merge_equal(g: Graph) -> int:
+    """Common subexpressions: nodes that compute the same thing from the same values; small equal constants."""
+    changed = 0
+    seen_const: dict[Any, str] = {}
+    rename: dict[str, str] = {}
+    for name, array in g.consts.items():
+        if array.size <= 64 and not g.is_output(name):
+            key = (array.dtype.str, array.shape, array.tobytes())
+            if seen_const.setdefault(key, name) != name:
+                rename[name] = seen_const[key]
+    if rename:
+        for node in g.nodes:
+            node.inputs = [rename.get(i, i) for i in node.inputs]
+        g.touch()
+    seen: dict[Any, Node] = {}
+    for node in list(g.nodes):
+        if node.captures or node.domain not in ("", OWN) or node.op_type.startswith(("Random", "Multinomial")):
+            continue
+        if any(not isinstance(v, (int, float, str, list, bytes)) for v in node.attrs.values()):
+            continue
+        attrs = tuple(sorted((k, repr(v)) for k, v in node.attrs.items()))
+        key = (node.domain, node.op_type, tuple(node.inputs), attrs, len(node.outputs))
+        first = seen.setdefault(key, node)
+        if first is node or any(g.is_output(o) for o in node.outputs):
+            continue
+        for mine, theirs in zip(node.outputs, first.outputs, strict=True):
+            if mine:
+                g.replace_uses(mine, theirs)
+        g.remove([node])
+        changed += 1
+    return changed
+
+
+def compose_movement(g: Graph) -> int:
+    """Reshape after Reshape and Transpose after Transpose become one."""
+    changed = 0
+    for node in list(g.nodes):
+        before = g.producer(node.inputs[0]) if node.inputs and node.inputs[0] else None
+        if before is None or before.op_type != node.op_type or before.domain != node.domain:
+            continue
+        if _is(node, "Reshape") and node.domain == OWN:
+            node.inputs = [before.inputs[0]]
+        elif _is(node, "Transpose"):
+            rank = len(g.shape(node.inputs[0]))
+            one = before.attrs.get("perm") or list(range(rank))[::-1]
+            two = node.attrs.get("perm") or list(range(rank))[::-1]
+            node.attrs["perm"] = [one[i] for i in two]
+            node.inputs = [before.inputs[0]]
+        else:
+            continue
+        g.touch()
+        changed += 1
+    return changed
+
+
+def sink_movement(g: Graph) -> int:
+    """Moves Reshape and Transpose below elementwise functions, so that they meet their inverse or a compute node's
+    activation meets the compute node."""
+    changed = 0
+    for node in list(g.nodes):
+        move = g.producer(node.inputs[0]) if node.inputs and node.inputs[0] else None
+        if move is None or not (
+            _is(move, "Reshape", "Transpose") and (move.domain == OWN or move.op_type != "Reshape")
+        ):
+            continue
+        if g.sole_consumer(move.outputs[0]) is not node or move not in g.nodes:
+            continue
+        x = move.inputs[0]
+        if x in g.consts:
+            continue
+        found = unary_of(g, node)
+        if found is not None and found[1].channels == 0 and node.input(0) == move.outputs[0]:
+            _swap(g, move, node, [x, *node.inputs[1:]])
+            changed += 1
+        elif _is(node, "Add", "Sub", "Mul", "Div", "Max", "Min") and len(node.inputs) == 2 and not node.domain:
+            other = g.producer(node.inputs[1])
+            if (
+                other is not None
+                and other is not move
+                and (other.op_type, other.domain, other.attrs) == (move.op_type, move.domain, move.attrs)
+                and g.sole_consumer(other.outputs[0]) is node
+                and g.shape(other.inputs[0]) == g.shape(x)
+                and g.shape(other.outputs[0]) == g.shape(move.outputs[0])
+            ):
+                _swap(g, move, node, [x, other.inputs[0]])
+                changed += 1
+    if changed:
+        g.remove_dead()
+        g.sort()
+    return changed
+
+
+def _swap(g: Graph, move: Node, node: Node, inputs: list[str]) -> None:
+    out = node.outputs[0]
+    mid = g.add_value(out, g.dtype(out), g.shape(move.inputs[0]))
+    node.inputs, node.outputs = inputs, [mid]
+    moved = Node(move.op_type, [mid, *move.inputs[1:]], [out], dict(move.attrs), move.name, move.source, move.domain)
+    g.nodes.remove(move)
+    g.touch()
+    g.insert(node, [moved], after=True)
+
+
+def derive_const(g: Graph, old: str, value: Array) -> str:
+    """A constant computed from another, which keeps its sparsity pattern's name."""
+    name = g.add_const(old, value, np.float32)
+    if old in g.patterns:
+        g.patterns[name] = g.patterns[old]
+    return name
+
+
+def fold_affine(g: Graph, report: LowerReport) -> int:
+    """Per-channel Mul, Div, Add, Sub after Conv or Linear go into weights and bias (batch normalisation arrives here
+    as Mul and Add). Products are taken in double and rounded once."""
+    changed = 0
+    for node in list(g.nodes):
+        if node.domain or node.op_type not in ("Mul", "Add", "Sub", "Div") or node not in g.nodes:
+            continue
+        for k in (0, 1):
+            maker = g.producer(node.inputs[k])
+            const = g.const(node.inputs[1 - k])
+            if maker is None or const is None or const.dtype != np.float32:
+                continue
+            if not ((_is(maker, "Conv") and not maker.domain) or _is(maker, "Linear", "ConvTranspose")):
+                continue
+            if g.sole_consumer(maker.outputs[0]) is not node:
+                continue
+            if _fold(g, maker, node, const.astype(np.float64), k):
+                report.fuse(f"{node.op_type} into {maker.op_type}", maker.name, node.name)
+                changed += 1
+                break
+    return changed
+
+
+def _fold(g: Graph, maker: Node, node: Node, c: Array, k: int) -> bool:
+    out = maker.outputs[0]
+    shape = g.shape(out)
+    if g.shape(node.outputs[0]) != shape or (node.op_type == "Div" and k == 1):
+        return False
+    axis = len(shape) - 1 if maker.op_type == "Linear" else 1
+    full = (1,) * (len(shape) - c.ndim) + c.shape
+    if c.size != 1 and (full[axis] != shape[axis] or c.size != shape[axis]):
+        return False
+    flat = np.broadcast_to(c.reshape(-1), (shape[axis],))
+    weight, bias_name = maker.inputs[1], maker.input(2)
+    w, bias = g.const(weight), g.const(bias_name)
+    if (bias_name and (bias is None or bias.dtype != np.float32)) or (w is None and node.op_type in ("Mul", "Div")):
+        return False
+    if w is None or w.dtype != np.float32:
+        return False
+    b = np.zeros(shape[axis]) if bias is None else np.broadcast_to(bias.astype(np.float64).reshape(-1), (shape[axis],))
+    scale, shift = np.ones(shape[axis]), np.zeros(shape[axis])
+    if node.op_type == "Mul":
+        scale = flat
+    elif node.op_type == "Div":
+        scale = 1.0 / flat
+    elif node.op_type == "Add":
+        shift = flat
+    elif k == 0:
+        shift = -flat
+    else:
+        scale, shift = -scale, flat
+    if node.op_type in ("Mul", "Div") or (node.op_type == "Sub" and k == 1):
+        if maker.op_type == "ConvTranspose":
+            if int(maker.attrs.get("group", 1)) != 1:
+                return False
+            view = [1, -1] + [1] * (w.ndim - 2)
+        elif maker.op_type == "Linear":
+            view = [-1, 1] if maker.attrs.get("transB") else [1, -1]
+        else:
+            view = [-1] + [1] * (w.ndim - 1)
+        weight = derive_const(g, weight, w.astype(np.float64) * scale.reshape(view))
+    maker.inputs = [maker.inputs[0], weight, g.add_const(f"{maker.name}.bias", b * scale + shift, np.float32)]
+    old = node.outputs[0]
+    g.types[old] = Type(g.dtype(out), shape)
+    maker.outputs = [old]
+    g.remove([node])
+    return True
