@@ -138,7 +138,7 @@ def _light_copy(model: ir.Model, large: dict[str, ir.TensorProtocol]) -> onnx.Mo
     known = {i.name for i in proto.graph.input}
     for name, tensor in large.items():
         if name not in known:
-            info = onnx.helper.make_tensor_value_info(name, int(tensor.dtype), [int(d) for d in tensor.shape])
+            info = onnx.helper.make_tensor_value_info(name, int(tensor.dtype), list(tensor.shape.numpy()))
             proto.graph.input.append(info)
     names = set(large)
     infos = [v for v in proto.graph.value_info if v.name not in names]
@@ -171,7 +171,7 @@ def check_static(graph: ir.Graph, where: str) -> None:
                 hint=f"give every dimension: input_shapes={{'{value.name}': {example_shape(value.shape)}}} in Python, "
                 "or export the model with fixed shapes",
             )
-        if any(int(d) < 1 for d in value.shape):
+        if any(d < 1 for d in value.shape.numpy()):
             raise ModelError(f"input '{value.name}' has an empty shape: {describe(value.shape)}", where=where)
     for value in graph.outputs:
         if value.shape is None or not value.shape.is_static():

@@ -91,7 +91,7 @@ class Builder:
             attributes or {},
             domain=domain,
             outputs=results,
-            name=self.unique(f"{name}/{op_type}:node"),
+            name=f"{name}/{op_type}",
             metadata_props={SOURCE: self.op.source if self.op else name},
         )
         self.nodes.append(node)
@@ -125,7 +125,7 @@ class Builder:
             self.const(np.asarray(scale, np.float32), f"{name}/scale"),
             self.const(np.asarray(zero, array.dtype), f"{name}/zero_point"),
         ]
-        attributes = {} if axis is None else {"axis": axis}
+        attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
         return self.one("DequantizeLinear", inputs, name, **attributes)
 
     # tensors
@@ -225,7 +225,7 @@ class Builder:
             if axis is not None and form == "nchw":
                 axis = AXIS_NCHW[axis]
             inputs = [stored, *self.parameters(quant, tensor.dtype, name)]
-            attributes = {} if axis is None else {"axis": axis}
+            attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
             self._real[key] = self.one("DequantizeLinear", inputs, name, **attributes)
         return self._real[key]
 

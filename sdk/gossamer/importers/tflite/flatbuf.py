@@ -1,7 +1,7 @@
 """Reads and writes flatbuffers from the schema, every offset and length checked before it is used.
 
 A table becomes a :class:`Record`: attributes named as in the schema in snake case, child tables as records, number
-vectors as numpy arrays that view the file. A damaged file gives :class:`~gossamer._errors.ModelError`, whatever its bytes.
+vectors as numpy arrays that view the file. A damaged file gives ``ModelError``, whatever its bytes.
 """
 
 from __future__ import annotations

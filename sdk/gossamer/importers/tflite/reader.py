@@ -112,8 +112,7 @@ def read(data: bytes, where: str) -> Graph:
 
     Raises:
         ModelError: not a TFLite file, damaged, or holding numbers that make no sense (NaN weights, scale 0).
-        UnsupportedError: well formed, but of a kind that is not read here (several subgraphs with control flow stay
-            readable; strings or resources as graph inputs do not).
+        UnsupportedError: well formed, but sparse weights or operators newer than the installed schema.
     """
     if len(data) < 16 or data[4:8] != IDENTIFIER:
         raise ModelError(
@@ -180,7 +179,7 @@ class _Checker:
         shape = tuple(int(d) for d in record.shape) if record.shape is not None else ()
         if len(shape) > MAX_RANK or any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
             raise ModelError(
-                f"shape {list(shape)}: more than {MAX_RANK} dimensions, a negative one, or above {MAX_ELEMENTS} elements",
+                f"shape {list(shape)} has a negative dimension, or above {MAX_RANK} of them or {MAX_ELEMENTS} elements",
                 where=self.at(what),
             )
         dtype = DTYPES.get(type_name, "")
@@ -282,18 +281,16 @@ class _Checker:
             for i in op.inputs:
                 if i is None:
                     continue
-                if i not in ready and graph.tensors[i].shape and 0 in graph.tensors[i].shape:
-                    raise UnsupportedError(f"'{graph.tensors[i].name}' is empty", where=self.at(op.source))
                 if i not in ready:
                     raise ModelError(
                         f"input '{graph.tensors[i].name}' is read before it is written", where=self.at(op.source)
                     )
                 graph.consumers.setdefault(i, []).append(op)
-            for i in op.outputs:
-                if i in ready:
-                    raise ModelError(f"output '{graph.tensors[i].name}' is written twice", where=self.at(op.source))
-                ready.add(i)
-                graph.producer[i] = op
+            for out in op.outputs:
+                if out in ready:
+                    raise ModelError(f"output '{graph.tensors[out].name}' is written twice", where=self.at(op.source))
+                ready.add(out)
+                graph.producer[out] = op
         for i in graph.outputs:
             if i not in ready:
                 raise ModelError(f"graph output '{graph.tensors[i].name}' is never written", where=self.where)

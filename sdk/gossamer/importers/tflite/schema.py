@@ -78,28 +78,28 @@ class _Recorder:
         self.string = False
         self.union = False
 
-    def Offset(self, vtable: int) -> int:
+    def Offset(self, vtable: int) -> int:  # noqa: N802
         self.slot = (vtable - 4) // 2
         return 4 if self.present else 0
 
-    def Get(self, flags: Any, _at: int) -> Any:
+    def Get(self, flags: Any, _at: int) -> Any:  # noqa: N802
         self.number = flags
         return flags.py_type(0)
 
-    def GetVectorAsNumpy(self, flags: Any, _at: int) -> None:
+    def GetVectorAsNumpy(self, flags: Any, _at: int) -> None:  # noqa: N802
         self.number = flags
 
-    def String(self, _at: int) -> bytes:
+    def String(self, _at: int) -> bytes:  # noqa: N802
         self.string = True
         return b""
 
-    def Union(self, _table: Any, _at: int) -> None:
+    def Union(self, _table: Any, _at: int) -> None:  # noqa: N802
         self.union = True
 
-    def Vector(self, _at: int) -> int:
+    def Vector(self, _at: int) -> int:  # noqa: N802
         return 0
 
-    def Indirect(self, _at: int) -> int:
+    def Indirect(self, _at: int) -> int:  # noqa: N802
         return 0
 
 
