@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gossamer.quantize.calibration import InputSpec, input_specs, read_calibration
-    from gossamer.quantize.images import load_image
     from gossamer.quantize.static import quantize
 
-__all__ = ["InputSpec", "input_specs", "load_image", "quantize", "read_calibration"]
+__all__ = ["InputSpec", "input_specs", "quantize", "read_calibration"]
 
 _HOMES = {
     "InputSpec": "calibration",
     "input_specs": "calibration",
-    "load_image": "images",
     "quantize": "static",
     "read_calibration": "calibration",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded on first use, so that reading a photo does not load onnx_ir."""
+    """Loaded on first use, so that importing the package loads no onnx_ir."""
     if name in _HOMES:
         import importlib
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gossamer._errors import CalibrationError, ModelError
-from gossamer.quantize.calibration import input_specs, read_calibration
+from gossamer.quantize.calibration import checked_samples, input_specs
 from gossamer.quantize.narrow import narrow_activations
 from gossamer.quantize.prepare import (
     QUANTISED,
@@ -61,7 +61,7 @@ class _Reader:
 def quantize(
     model: ir.Model,
     step: QuantizeStep,
-    calibration: Iterable[Any] | str | Path,
+    calibration: Iterable[Any],
     *,
     progress: Progress | None = None,
 ) -> ir.Model:
@@ -74,7 +74,8 @@ def quantize(
     Args:
         model: float32 ONNX, opset 13 or later; not changed.
         step: calibration method, bits, nodes to leave.
-        calibration: samples, or what :func:`gossamer.quantize.read_calibration` reads them from.
+        calibration: dicts by input name, or arrays for a model of one input; at most ``step.samples`` are read.
+            :func:`gossamer.quantize.read_calibration` makes them from photos and files.
         progress: called after every sample with (samples read, most that will be read).
 
     Returns:
@@ -96,7 +97,7 @@ def quantize(
     name_nodes(work)
     fold_batch_norm(work)
     excluded = left_in_float(work, step.exclude)
-    samples = read_calibration(calibration, input_specs(work), step.preprocess, step.samples)
+    samples = checked_samples(calibration, input_specs(work), step.samples)
     proto = _shaped(ir.serde.serialize_model(work))
     reader = _Reader(samples, step.samples, progress)
     made = ir.serde.deserialize_model(_quantise(proto, step, excluded, reader))
