@@ -125,6 +125,11 @@ gs_status gs_check_window(const gs_op *op, const gs_tensor *x, const gs_tensor *
 }
 
 void gs_valid_range(uint32_t out, uint32_t stride, int64_t offset, uint32_t size, uint32_t *first, uint32_t *last) {
+  if (offset >= 0 && offset + (int64_t)(out - 1) * stride < size) { /* the common case, without a division */
+    *first = 0;
+    *last = out;
+    return;
+  }
   int64_t lo = offset >= 0 ? 0 : (-offset + stride - 1) / stride; /* first o with o*stride + offset >= 0 */
   int64_t hi = offset >= size ? 0 : (size - 1 - offset) / stride + 1; /* first o with o*stride + offset >= size */
   if (hi > out) hi = out;
@@ -137,4 +142,30 @@ gs_status gs_want_scratch(gs_session *s, const gs_op *op, uint64_t bytes, gs_err
   if (bytes > GS_SCRATCH_MAX) return gs_fail_op(error, GS_E_MEMORY, op, "needs more than 1 GiB of scratch memory");
   gs_session_need_scratch(s, (size_t)bytes);
   return GS_OK;
+}
+
+gs_status gs_check_same_layout(const gs_op *op, const gs_tensor *x, const gs_tensor *y, gs_error *error) {
+  GS_TRY(gs_check_type(op, y, "the output", y->dtype, x->layout, error));
+  GS_TRY(gs_check_same_shape(op, x, y, error));
+  if (x->pstride != y->pstride) GS_REFUSE("input and output have different pixel strides");
+  return GS_OK;
+}
+
+#define SPAN 16384u /* elements: small enough to share, large enough to be worth a hand-over */
+
+typedef struct {
+  gs_span_task task;
+  void *arg;
+  size_t n;
+} spans;
+
+static void span_task(void *arg, uint32_t index, uint32_t thread) {
+  const spans *s = arg;
+  size_t first = (size_t)index * SPAN;
+  s->task(s->arg, first, s->n - first < SPAN ? s->n - first : SPAN, thread);
+}
+
+void gs_run_spans(const gs_session *s, size_t n, gs_span_task task, void *arg) {
+  spans all = {task, arg, n};
+  if (n) gs_pool_run(s->pool, (uint32_t)((n - 1) / SPAN + 1), span_task, &all);
 }

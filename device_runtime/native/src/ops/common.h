@@ -64,4 +64,13 @@ static inline uint32_t gs_threads(const gs_session *s) { return s->pool ? s->opt
 /* Asks for scratch of one thread, refusing what no machine here holds. */
 gs_status gs_want_scratch(gs_session *s, const gs_op *op, uint64_t bytes, gs_error *error);
 
+/* Both have one type, shape, layout and pixel stride: element i of one is element i of the other. */
+gs_status gs_check_same_layout(const gs_op *op, const gs_tensor *x, const gs_tensor *y, gs_error *error);
+/* Elements as stored, padding included: what flat loops over one layout go through. */
+static inline size_t gs_stored_elements(const gs_tensor *t) { return (size_t)t->size / gs_dtype_size(t->dtype); }
+
+/* Cuts [0, n) into chunks over the session's threads. */
+typedef void (*gs_span_task)(void *arg, size_t first, size_t n, uint32_t thread);
+void gs_run_spans(const gs_session *s, size_t n, gs_span_task task, void *arg);
+
 #endif

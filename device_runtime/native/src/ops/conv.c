@@ -1,0 +1,160 @@
+/* Conv: tiles of output pixels, gathered or read in place, times packed weights; dense or sparse, f32 and int8. */
+#include <string.h>
+
+#include "mm.h"
+#include "ops.h"
+
+typedef struct {
+  const gs_mm_kernel *k;
+  gs_packed *packed; /* one per group */
+  uint32_t groups, cin, cout; /* cin, cout: of one group */
+  uint32_t kgroups;  /* channel groups of one convolution group's input, as gathered */
+  uint32_t pixels, tile, tiles, splits;
+  bool direct;       /* the kernel reads x where it lies */
+  bool lanes_in, lanes_out; /* int8 groups that start within four channels */
+  size_t x_bytes;    /* of the gathered tile in scratch */
+} conv_state;
+
+gs_status gs_conv_check(const gs_op *op, gs_error *error) {
+  bool sparse = op->p[GS_P_WBR] != 0;
+  GS_TRY(gs_check_operands(op, 5, 1, 1, error));
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  GS_TRY(gs_check_window(op, x, y, error));
+  GS_TRY(gs_check_clamp(op, x->dtype, error));
+  GS_TRY(gs_check_param(op, GS_P_GROUPS, "groups", 1, x->dims[1], error));
+  uint32_t groups = (uint32_t)op->p[GS_P_GROUPS];
+  if (x->dims[1] % groups || y->dims[1] % groups)
+    GS_REFUSE("%u groups do not divide %u and %u channels", groups, x->dims[1], y->dims[1]);
+  if (sparse && groups != 1) GS_REFUSE("sparse weights need one group, not %u", groups);
+  GS_TRY(gs_check_bias_scale(op, x->dtype, op->in[3], op->in[4], y->dims[1], error));
+  gs_window w = gs_window_of(op);
+  return gs_weights_check(op, y->dims[1], w.kh, w.kw, x->dims[1] / groups, error);
+}
+
+static gs_status plan_tiles(gs_session *s, const gs_op *op, conv_state *c, gs_error *error) {
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  gs_window w = gs_window_of(op);
+  uint32_t b = gs_block(x->dtype);
+  c->pixels = y->dims[2] * y->dims[3];
+  int gemv = c->pixels == 1;
+  GS_TRY(gs_choose_mm(s, op, gemv, &c->k, error));
+  c->lanes_in = b == 4 && c->groups > 1 && c->cin % 4;
+  c->lanes_out = b == 4 && c->groups > 1 && c->cout % 4;
+  c->kgroups = gs_ceil_div(c->cin, b);
+  bool pointwise = w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && !(w.pt | w.pl | w.pb | w.pr);
+  c->direct = pointwise && !c->lanes_in && !c->k->x_offset;
+  uint64_t words = (uint64_t)w.kh * w.kw * c->kgroups;
+  c->tile = gemv ? 1 : gs_tile_pixels(c->k, c->direct ? 0 : words, c->pixels);
+  c->tiles = gs_ceil_div(c->pixels, c->tile);
+  uint64_t x_bytes = c->direct ? 0 : (words * c->tile * 4 + 63) / 64 * 64;
+  uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->tile : 0;
+  GS_TRY(gs_want_scratch(s, op, x_bytes + y_bytes, error));
+  c->x_bytes = (size_t)x_bytes;
+  return GS_OK;
+}
+
+gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
+  const gs_op *op = node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  gs_window w = gs_window_of(op);
+  uint32_t groups = (uint32_t)op->p[GS_P_GROUPS];
+  uint64_t bytes = sizeof(conv_state) + (uint64_t)groups * sizeof(gs_packed);
+  conv_state *c = bytes > GS_SCRATCH_MAX ? NULL : gs_alloc((size_t)bytes);
+  if (!c) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for its state");
+  node->state = c;
+  node->state_bytes = (size_t)bytes;
+  c->packed = (gs_packed *)(c + 1);
+  c->groups = groups;
+  c->cin = x->dims[1] / groups;
+  c->cout = y->dims[1] / groups;
+  GS_TRY(plan_tiles(s, op, c, error));
+  size_t x_stride = (size_t)(c->direct ? x->pstride : c->tile) * 4;
+  GS_TRY(gs_pack_weights(node, c->k, y->dims[1], w.kh, w.kw, c->cin, groups, x_stride,
+                         (uint64_t)y->dims[0] * c->pixels, c->packed, error));
+  c->splits = gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
+  return GS_OK;
+}
+
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+  const conv_state *c;
+} job;
+
+/* Rows [row0, row1) of one group's tile go from scratch to channels that do not start on a group of four. */
+static void scatter_lanes(const conv_state *c, const gs_tensor *y, const uint8_t *from, uint32_t group, uint32_t row0,
+                          uint32_t row1, uint32_t px0, uint32_t n, uint8_t *image) {
+  for (uint32_t r = row0; r < row1 && r < c->cout; r++) {
+    uint32_t ch = group * c->cout + r;
+    uint8_t *to = image + ((size_t)(ch / 4) * y->pstride + px0) * 4 + ch % 4;
+    const uint8_t *row = from + (size_t)(r / 4) * c->tile * 4 + r % 4;
+    for (uint32_t p = 0; p < n; p++) to[p * 4] = row[p * 4];
+  }
+}
+
+static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, uint32_t px0, uint32_t n, void *scratch) {
+  const conv_state *c = j->c;
+  const gs_op *op = j->node->op;
+  const gs_tensor *x = op->in[0];
+  if (c->direct) return image + ((size_t)group * c->kgroups * x->pstride + px0) * 4;
+  gs_gather g = {.src = (const gs_word *)image, .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
+                 .groups = c->kgroups, .out_width = op->out[0]->dims[3], .window = gs_window_of(op),
+                 .pad = gs_pad_word(x), .flip = gs_flip_word(c->k)};
+  if (c->lanes_in) {
+    gs_gather_lanes(&g, group * c->cin, c->cin, px0, n, c->tile, scratch);
+  } else {
+    g.src += (size_t)group * c->kgroups * x->pstride;
+    gs_gather_tile(&g, px0, n, c->tile, scratch);
+  }
+  return scratch;
+}
+
+static void conv_task(void *arg, uint32_t index, uint32_t thread) {
+  const job *j = arg;
+  const conv_state *c = j->c;
+  const gs_op *op = j->node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  uint32_t split = index % c->splits, tile = index / c->splits % c->tiles;
+  uint32_t group = index / c->splits / c->tiles % c->groups, image = index / c->splits / c->tiles / c->groups;
+  uint32_t px0 = tile * c->tile, n = c->pixels - px0 < c->tile ? c->pixels - px0 : c->tile;
+  const gs_packed *w = &c->packed[group];
+  uint8_t *scratch = gs_scratch(j->s, thread);
+  const uint8_t *xi = (const uint8_t *)j->node->in[0] + (size_t)image * gs_plane_groups(x) * x->pstride * 4;
+  uint8_t *yi = (uint8_t *)j->node->out[0] + (size_t)image * gs_plane_groups(y) * y->pstride * 4;
+  gs_mm_args a = {.npx = gs_round_px(n), .w = w, .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI]};
+  if (c->pixels > 1 && a.npx < GS_PX) a.npx = GS_PX; /* a last tile of one pixel */
+  a.x = tile_x(j, xi, group, px0, n, scratch);
+  a.x_stride = (size_t)(c->direct ? x->pstride : c->tile) * 4;
+  a.block0 = (uint32_t)((uint64_t)w->row_blocks * split / c->splits);
+  a.block1 = (uint32_t)((uint64_t)w->row_blocks * (split + 1) / c->splits);
+  a.q.scale = w->scale;
+  a.q.zp = y->zp;
+  a.q.lo = op->p[GS_P_QLO];
+  a.q.hi = op->p[GS_P_QHI];
+  if (c->lanes_out) {
+    a.y = scratch + c->x_bytes;
+    a.y_stride = (size_t)c->tile * 4;
+    c->k->run(&a);
+    scatter_lanes(c, y, a.y, group, a.block0 * c->k->rows, a.block1 * c->k->rows, px0, n, yi);
+    return;
+  }
+  a.y = yi + ((size_t)group * gs_ceil_div(c->cout, gs_block(y->dtype)) * y->pstride + px0) * 4;
+  a.y_stride = (size_t)y->pstride * 4;
+  c->k->run(&a);
+}
+
+gs_status gs_conv_run(gs_session *s, gs_node *node, gs_error *error) {
+  (void)error;
+  const conv_state *c = node->state;
+  job j = {s, node, c};
+  gs_pool_run(s->pool, node->op->out[0]->dims[0] * c->groups * c->tiles * c->splits, conv_task, &j);
+  return GS_OK;
+}
+
+void gs_conv_release(gs_node *node) {
+  conv_state *c = node->state;
+  if (!c) return;
+  for (uint32_t g = 0; g < c->groups; g++) gs_packed_free(&c->packed[g]);
+  gs_free(c);
+  node->state = NULL;
+}

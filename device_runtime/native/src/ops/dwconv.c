@@ -1,0 +1,180 @@
+/* Depthwise Conv: one plane of four int8 channels or one f32 channel at a time, padded in scratch where the window needs. */
+#include <string.h>
+
+#include "common.h"
+#include "ops.h"
+
+typedef struct {
+  const gs_dw_kernel *k;
+  uint8_t *weights;  /* per output group [kh*kw] words of 4 x int16, or floats */
+  uint8_t *bias;     /* per output group int32[4] or float */
+  float *scale;      /* S8: per output channel, padded to 4 */
+  uint32_t groups;   /* output channel groups */
+  uint32_t rows, cols; /* of the padded plane */
+  bool direct;
+} dw_state;
+
+gs_status gs_dwconv_check(const gs_op *op, gs_error *error) {
+  GS_TRY(gs_check_operands(op, 4, 3, 1, error));
+  const gs_tensor *x = op->in[0], *y = op->out[0], *values = op->in[1];
+  GS_TRY(gs_check_window(op, x, y, error));
+  GS_TRY(gs_check_clamp(op, x->dtype, error));
+  GS_TRY(gs_check_param(op, GS_P_GROUPS, "multiplier", 1, GS_CAP_DIM, error));
+  if ((uint64_t)x->dims[1] * (uint32_t)op->p[GS_P_GROUPS] != y->dims[1])
+    GS_REFUSE("%u channels times %d are not %u", x->dims[1], (int)op->p[GS_P_GROUPS], y->dims[1]);
+  GS_TRY(gs_check_bias_scale(op, x->dtype, op->in[2], op->in[3], y->dims[1], error));
+  gs_window w = gs_window_of(op);
+  uint64_t taps = (uint64_t)w.kh * w.kw;
+  if (taps > GS_CAP_DIM) GS_REFUSE("window of %ux%u is too large", w.kh, w.kw);
+  gs_dtype dtype = x->dtype == GS_S8 && values->dtype == GS_S16 ? GS_S16 : x->dtype;
+  GS_TRY(gs_check_const(op, values, "the weights", dtype, y->dims[1] * taps, error));
+  if (x->dtype == GS_F32) return GS_OK;
+  for (uint32_t c = 0; c < y->dims[1]; c++) {
+    int64_t sum = op->in[2] ? ((const int32_t *)op->in[2]->data)[c] : 0;
+    if (sum < 0) sum = -sum;
+    for (uint64_t i = c * taps; i < (c + 1) * taps; i++) {
+      int v = dtype == GS_S16 ? ((const int16_t *)values->data)[i] : ((const int8_t *)values->data)[i];
+      int most = dtype == GS_S16 ? 255 : 127;
+      if (v < -most || v > most) GS_REFUSE("weight %llu is %d, must be within -%d..%d", (unsigned long long)i, v, most, most);
+      sum += 128 * (v < 0 ? -v : v);
+    }
+    if (sum > 2147483647ll - (1ll << 23)) GS_REFUSE("output channel %u may overflow 32 bits", c);
+  }
+  return GS_OK;
+}
+
+static void arrange(const gs_op *op, dw_state *d, uint32_t taps) {
+  const gs_tensor *y = op->out[0], *values = op->in[1], *bias = op->in[2], *scale = op->in[3];
+  for (uint32_t c = 0; c < y->dims[1]; c++) {
+    if (y->dtype == GS_F32) {
+      memcpy(d->weights + (size_t)c * taps * 4, (const float *)values->data + (size_t)c * taps, (size_t)taps * 4);
+      if (bias) memcpy(d->bias + (size_t)c * 4, (const float *)bias->data + c, 4);
+      continue;
+    }
+    int16_t *w = (int16_t *)d->weights + (size_t)(c / 4) * taps * 4 + c % 4;
+    for (uint32_t t = 0; t < taps; t++) {
+      size_t i = (size_t)c * taps + t;
+      w[t * 4] = values->dtype == GS_S16 ? ((const int16_t *)values->data)[i] : ((const int8_t *)values->data)[i];
+    }
+    if (bias) ((int32_t *)d->bias)[c] = ((const int32_t *)bias->data)[c];
+    d->scale[c] = ((const float *)scale->data)[c];
+  }
+}
+
+gs_status gs_dwconv_prepare(gs_session *s, gs_node *node, gs_error *error) {
+  const gs_op *op = node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0], *values = op->in[1];
+  gs_window w = gs_window_of(op);
+  bool q = x->dtype == GS_S8;
+  uint32_t taps = w.kh * w.kw, groups = gs_plane_groups(y);
+  uint64_t w_bytes = ((uint64_t)groups * taps * (q ? 8 : 4) + 63) / 64 * 64 + GS_WSLACK;
+  uint64_t b_bytes = ((uint64_t)groups * (q ? 16 : 4) + 63) / 64 * 64;
+  uint64_t total = sizeof(dw_state) + 64 + w_bytes + b_bytes + (q ? b_bytes : 0);
+  dw_state *d = total > GS_SCRATCH_MAX ? NULL : gs_alloc((size_t)total);
+  if (!d) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for its weights");
+  node->state = d;
+  node->state_bytes = (size_t)total;
+  d->weights = (uint8_t *)d + (sizeof *d + 63) / 64 * 64;
+  d->bias = d->weights + w_bytes;
+  d->scale = (float *)(d->bias + b_bytes);
+  d->groups = groups;
+  arrange(op, d, taps);
+  d->k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw);
+  if (!d->k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no depthwise kernel");
+  d->rows = (y->dims[2] - 1) * w.sh + (w.kh - 1) * w.dh + 1;
+  d->cols = (y->dims[3] - 1) * w.sw + (w.kw - 1) * w.dw + 1;
+  d->direct = !(w.pt | w.pl | w.pb | w.pr) && (!q || op->p[GS_P_GROUPS] == 1);
+  if (!d->direct) GS_TRY(gs_want_scratch(s, op, (uint64_t)d->rows * d->cols * 4 + 64, error));
+  node->kernel = d->k->name;
+  node->weight_count = gs_elements(values);
+  for (uint64_t i = 0; i < node->weight_count; i++)
+    node->weight_nonzero += values->dtype == GS_F32   ? ((const float *)values->data)[i] != 0.0f
+                            : values->dtype == GS_S16 ? ((const int16_t *)values->data)[i] != 0
+                                                      : ((const int8_t *)values->data)[i] != 0;
+  node->macs = node->macs_executed = gs_elements(y) * taps;
+  return GS_OK;
+}
+
+static void fill(gs_word *to, size_t n, gs_word v) {
+  for (size_t i = 0; i < n; i++) to[i] = v;
+}
+
+/* One plane, padded. */
+static void pad_plane(const dw_state *d, const gs_tensor *x, const gs_window *w, const gs_word *from, gs_word *to) {
+  gs_word pad = gs_pad_word(x);
+  uint32_t left = w->pl < d->cols ? w->pl : d->cols;
+  uint32_t mid = x->dims[3] < d->cols - left ? x->dims[3] : d->cols - left;
+  for (uint32_t r = 0; r < d->rows; r++, to += d->cols) {
+    if (r < w->pt || r - w->pt >= x->dims[2]) {
+      fill(to, d->cols, pad);
+      continue;
+    }
+    fill(to, left, pad);
+    memcpy(to + left, from + (size_t)(r - w->pt) * x->dims[3], (size_t)mid * 4);
+    fill(to + left + mid, d->cols - left - mid, pad);
+  }
+}
+
+/* One padded plane of four int8 channels gathered for outputs [o, o + 4) of a multiplier above one. */
+static void pad_lanes(const dw_state *d, const gs_tensor *x, const gs_window *w, const uint8_t *image, uint32_t o,
+                      uint32_t multiplier, uint8_t *to) {
+  for (uint32_t lane = 0; lane < 4; lane++) {
+    uint32_t c = (o + lane) / multiplier;
+    const uint8_t *from = image + (size_t)(c / 4) * x->pstride * 4 + c % 4;
+    for (uint32_t r = 0; r < d->rows; r++)
+      for (uint32_t i = 0; i < d->cols; i++) {
+        int64_t iy = (int64_t)r - w->pt, ix = (int64_t)i - w->pl;
+        bool inside = c < x->dims[1] && iy >= 0 && iy < x->dims[2] && ix >= 0 && ix < x->dims[3];
+        to[((size_t)r * d->cols + i) * 4 + lane] =
+            inside ? from[((size_t)iy * x->dims[3] + (size_t)ix) * 4] : (uint8_t)(int8_t)x->zp;
+      }
+  }
+}
+
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+  const dw_state *d;
+} job;
+
+static void dw_task(void *arg, uint32_t index, uint32_t thread) {
+  const job *j = arg;
+  const dw_state *d = j->d;
+  const gs_op *op = j->node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  gs_window w = gs_window_of(op);
+  uint32_t image = index / d->groups, group = index % d->groups, taps = w.kh * w.kw;
+  uint32_t multiplier = (uint32_t)op->p[GS_P_GROUPS];
+  bool q = x->dtype == GS_S8;
+  const gs_word *xi = (const gs_word *)j->node->in[0] + (size_t)image * gs_plane_groups(x) * x->pstride;
+  const gs_word *plane = xi + (size_t)(q ? group : group / multiplier) * x->pstride;
+  gs_word *scratch = gs_scratch(j->s, thread);
+  if (q && multiplier > 1) pad_lanes(d, x, &w, (const uint8_t *)xi, group * 4, multiplier, (uint8_t *)scratch);
+  else if (!d->direct) pad_plane(d, x, &w, plane, scratch);
+  gs_dw_args a = {.x = d->direct ? plane : scratch, .x_row = (size_t)(d->direct ? x->dims[3] : d->cols) * 4,
+                  .y = (gs_word *)j->node->out[0] + (size_t)index * y->pstride,
+                  .oh = y->dims[2], .ow = y->dims[3], .kh = w.kh, .kw = w.kw, .sh = w.sh, .sw = w.sw, .dh = w.dh,
+                  .dw = w.dw, .w = d->weights + (size_t)group * taps * (q ? 8 : 4),
+                  .bias = d->bias + (size_t)group * (q ? 16 : 4), .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI],
+                  .y_px = gs_round_px(y->dims[2] * y->dims[3])};
+  if (q) {
+    a.q.scale = d->scale + (size_t)group * 4;
+    a.q.zp = y->zp;
+    a.q.lo = op->p[GS_P_QLO];
+    a.q.hi = op->p[GS_P_QHI];
+  }
+  d->k->run(&a);
+}
+
+gs_status gs_dwconv_run(gs_session *s, gs_node *node, gs_error *error) {
+  (void)error;
+  const dw_state *d = node->state;
+  job j = {s, node, d};
+  gs_pool_run(s->pool, node->op->out[0]->dims[0] * d->groups, dw_task, &j);
+  return GS_OK;
+}
+
+void gs_dwconv_release(gs_node *node) {
+  gs_free(node->state);
+  node->state = NULL;
+}
