@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -27,7 +28,7 @@ def command(as_json: bool) -> int:
         _check("python", lambda: f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPUs"),
         _check("native core", _core, code=15),
         _check("keys", _keys, code=12),
-        *(_check(name, lambda n=name: importlib.metadata.version(n), code=1) for name in _REQUIRED),
+        *(_check(name, functools.partial(importlib.metadata.version, name), code=1) for name in _REQUIRED),
     ]
     for name, use in _OPTIONAL.items():
         try:

@@ -55,7 +55,8 @@ def command(
             results.append(record)
     if output is not None:
         buffer = io.BytesIO()
-        np.savez(buffer, **{k: np.stack(v) for k, v in raw.items()})
+        stacked: dict[str, Any] = {k: np.stack(v) for k, v in raw.items()}
+        np.savez(buffer, **stacked)
         _atomic.write(output, buffer.getvalue())
     if as_json:
         print_json({"bundle": str(bundle), "results": results, "output": str(output) if output else None})
