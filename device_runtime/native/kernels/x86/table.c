@@ -1,8 +1,21 @@
 /* The x86 micro-kernels: AVX2 and AVX-512 VNNI. */
 #include "../../src/kernels.h"
 
-/* name suffix, form, rows, tile, x_offset, widen */
 #define MM_LIST(M)                                                             \
+  M(gs_s8_mm_dense_4x64__avx2, AVX2, S8, DENSE, 4, 64, 0, 1)                   \
+  M(gs_s8_mm_1x4_4x64__avx2, AVX2, S8, 1X4, 4, 64, 0, 1)                       \
+  M(gs_s8_mm_4x4_4x64__avx2, AVX2, S8, 4X4, 4, 64, 0, 1)                       \
+  M(gs_s8_mm_4x1_4x64__avx2, AVX2, S8, 4X1, 4, 64, 0, 1)                       \
+  M(gs_s8_mm_dense_16x1__avx2, AVX2, S8, DENSE, 16, 1, 0, 0)                   \
+  M(gs_s8_mm_1x4_4x1__avx2, AVX2, S8, 1X4, 4, 1, 0, 0)                         \
+  M(gs_s8_mm_4x4_4x1__avx2, AVX2, S8, 4X4, 4, 1, 0, 0)                         \
+  M(gs_s8_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)                         \
+  M(gs_f32_mm_dense_4x64__avx2, AVX2, F32, DENSE, 4, 64, 0, 0)                 \
+  M(gs_f32_mm_1x4_4x64__avx2, AVX2, F32, 1X4, 4, 64, 0, 0)                     \
+  M(gs_f32_mm_4x4_4x64__avx2, AVX2, F32, 4X4, 4, 64, 0, 0)                     \
+  M(gs_f32_mm_dense_16x1__avx2, AVX2, F32, DENSE, 16, 1, 0, 0)                 \
+  M(gs_f32_mm_1x4_4x1__avx2, AVX2, F32, 1X4, 4, 1, 0, 0)                       \
+  M(gs_f32_mm_4x4_4x1__avx2, AVX2, F32, 4X4, 4, 1, 0, 0)                       \
   M(gs_s8_mm_dense_4x64__avx512vnni, AVX512VNNI, S8, DENSE, 4, 64, 128, 0)     \
   M(gs_s8_mm_1x4_4x64__avx512vnni, AVX512VNNI, S8, 1X4, 4, 64, 128, 0)         \
   M(gs_s8_mm_4x4_4x64__avx512vnni, AVX512VNNI, S8, 4X4, 4, 64, 128, 0)         \
@@ -19,6 +32,12 @@
   M(gs_f32_mm_4x4_4x1__avx512vnni, AVX512VNNI, F32, 4X4, 4, 1, 0, 0)
 
 #define DW_LIST(M)                                             \
+  M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1)                      \
+  M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2)                      \
+  M(gs_s8_dw_any__avx2, AVX2, S8, 0, 0)                        \
+  M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1)                    \
+  M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2)                    \
+  M(gs_f32_dw_any__avx2, AVX2, F32, 0, 0)                      \
   M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1)          \
   M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2)          \
   M(gs_s8_dw_any__avx512vnni, AVX512VNNI, S8, 0, 0)            \
@@ -27,6 +46,9 @@
   M(gs_f32_dw_any__avx512vnni, AVX512VNNI, F32, 0, 0)
 
 #define BINARY_LIST(M)                              \
+  M(gs_s8_add_8__avx2, AVX2, ADD)                   \
+  M(gs_s8_sub_8__avx2, AVX2, SUB)                   \
+  M(gs_s8_mul_8__avx2, AVX2, MUL)                   \
   M(gs_s8_add_16__avx512vnni, AVX512VNNI, ADD)      \
   M(gs_s8_sub_16__avx512vnni, AVX512VNNI, SUB)      \
   M(gs_s8_mul_16__avx512vnni, AVX512VNNI, MUL)

@@ -1,0 +1,34 @@
+/* Dense f32: four rows times sixteen pixels at a time. */
+#include "avx2.h"
+
+GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
+  const gs_packed *w = a->w;
+  const char *x = (const char *)a->x + (size_t)pixel * 4;
+  const float *val = (const float *)w->val + (size_t)block * w->groups * 4;
+  const float *bias = (const float *)w->bias + (size_t)block * 4;
+  __m256 acc[4][2];
+  GS_UNROLL for (int r = 0; r < 4; r++) acc[r][0] = acc[r][1] = _mm256_set1_ps(bias[r]);
+  for (uint32_t k = w->groups; k != 0; k--) {
+    __m256 x0 = _mm256_loadu_ps((const float *)(const void *)x), x1 = _mm256_loadu_ps((const float *)(const void *)(x + 32));
+    GS_UNROLL for (int r = 0; r < 4; r++) {
+      __m256 wr = _mm256_set1_ps(val[r]);
+      acc[r][0] = _mm256_fmadd_ps(x0, wr, acc[r][0]);
+      acc[r][1] = _mm256_fmadd_ps(x1, wr, acc[r][1]);
+    }
+    val += 4;
+    x += a->x_stride;
+  }
+  const uint32_t rows = w->rows - block * 4;
+  const __m256 lo = _mm256_set1_ps(a->lo), hi = _mm256_set1_ps(a->hi);
+  GS_UNROLL for (uint32_t r = 0; r < 4; r++) {
+    if (r >= rows) break;
+    float *y = (float *)(void *)((char *)a->y + (size_t)(block * 4 + r) * a->y_stride) + pixel;
+    _mm256_storeu_ps(y, _mm256_min_ps(_mm256_max_ps(acc[r][0], lo), hi));
+    _mm256_storeu_ps(y + 8, _mm256_min_ps(_mm256_max_ps(acc[r][1], lo), hi));
+  }
+}
+
+GS_TARGET void gs_f32_mm_dense_4x64__avx2(const gs_mm_args *a) {
+  for (uint32_t p = 0; p < a->npx; p += 16)
+    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, b, p);
+}
