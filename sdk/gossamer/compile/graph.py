@@ -163,7 +163,7 @@ class Graph:
         self.touch()
 
     def bypass(self, node: Node, value: str) -> bool:
-        """Removes a one-output node whose result equals ``value``; keeps it as Identity where it names a graph output."""
+        """Removes a node whose one result equals ``value``; it stays as Identity where it names a graph output."""
         out = node.outputs[0]
         if not self.is_output(out):
             self.replace_uses(out, value)

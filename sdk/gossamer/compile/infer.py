@@ -179,13 +179,12 @@ def _check_values(g: Graph) -> None:
     from gossamer._errors import ModelError
 
     for name, array in g.consts.items():
-        if array.dtype.kind == "f" and array.size and not bool(np.isfinite(array).all()):
-            if bool(np.isnan(array).any()):
-                raise ModelError(
-                    f"constant {name!r} holds NaN",
-                    where="; ".join(str(n) for n in g.consumers(name)[:3]) or None,
-                    hint="the training diverged or the file is damaged; export the model again",
-                )
+        if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+            raise ModelError(
+                f"constant {name!r} holds NaN",
+                where="; ".join(str(n) for n in g.consumers(name)[:3]) or None,
+                hint="the training diverged or the file is damaged; export the model again",
+            )
 
 
 def scalar(array: Any) -> float | None:

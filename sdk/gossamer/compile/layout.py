@@ -18,7 +18,7 @@ NHWC_TO_NCHW = [0, 3, 1, 2]
 NCHW_TO_NHWC = [0, 2, 3, 1]
 
 
-class Unsupported(Exception):
+class UnsupportedNodeError(Exception):
     """Raised by a lowering rule: the operator cannot be a plan operator as it stands."""
 
 
@@ -74,7 +74,7 @@ class Values:
         self.ops.append(op)
         return op
 
-    def const(self, name: str, data: np.ndarray, dtype: DType | None = None) -> Tensor:  # type: ignore[type-arg]
+    def const(self, name: str, data: np.ndarray, dtype: DType | None = None) -> Tensor:
         kind = dtype or DType.of(data.dtype)
         array = np.ascontiguousarray(data, dtype=kind.numpy).reshape(np.shape(data))
         return Tensor(name, kind, tuple(array.shape), data=array)
@@ -91,9 +91,9 @@ class Values:
         """A tensor for a graph value; the caller emits the operator that makes it and calls ``hold``."""
         dtype, shape = self.g.types[name]
         if len(shape) > MAX_RANK:
-            raise Unsupported(f"rank {len(shape)} is above {MAX_RANK}")
+            raise UnsupportedNodeError(f"rank {len(shape)} is above {MAX_RANK}")
         if 0 in shape:
-            raise Unsupported("an empty tensor")
+            raise UnsupportedNodeError("an empty tensor")
         layout = Layout.CB if form is Form.CB else Layout.ROW
         if is_eight_bit(dtype):
             params = self.params(name) if form is not Form.RAW else self.g.qparams.get(name)
@@ -107,7 +107,9 @@ class Values:
         try:
             return DType.of(dtype)
         except KeyError as error:
-            raise Unsupported(f"element type {dtype} (the core has float32 and 8 to 64-bit integers)") from error
+            raise UnsupportedNodeError(
+                f"element type {dtype} (the core has float32 and 8 to 64-bit integers)"
+            ) from error
 
     def hold(self, name: str, tensor: Tensor, form: Form | None = None) -> Tensor:
         """Records that a value now exists as ``tensor``."""
@@ -143,7 +145,7 @@ class Values:
 
     def cb(self, name: str) -> Tensor:
         if len(self.g.shape(name)) != 4:
-            raise Unsupported(f"rank {len(self.g.shape(name))} where this operator needs [N, C, H, W]")
+            raise UnsupportedNodeError(f"rank {len(self.g.shape(name))} where this operator needs [N, C, H, W]")
         return self.get(name, Form.CB)
 
     def get(self, name: str, form: Form) -> Tensor:
@@ -163,7 +165,7 @@ class Values:
             if maker is not None and maker.op_type == "DequantizeLinear":
                 self.dequantize(maker)
                 return self.get(name, form)
-            raise Unsupported(f"value {name!r} is not available")
+            raise UnsupportedNodeError(f"value {name!r} is not available")
         if form is Form.ROW and Form.CB not in held:
             return self._from_raw(name, held)
         if form is Form.CB and Form.ROW not in held:
@@ -236,11 +238,11 @@ class Values:
         try:
             target = self.new(y)
             if not is_eight_bit(self.g.dtype(x)) and self.g.dtype(x) != np.int32:
-                raise Unsupported(f"dequantising {self.g.dtype(x)}")
+                raise UnsupportedNodeError(f"dequantising {self.g.dtype(x)}")
             scale = self.g.const(node.inputs[1])
             zero = self.g.const(node.input(2)) if node.input(2) else np.zeros(1, np.int32)
             if scale is None or zero is None or scale.size != 1 or zero.size != 1:
-                raise Unsupported("per-channel or computed quantisation parameters of an activation")
+                raise UnsupportedNodeError("per-channel or computed quantisation parameters of an activation")
             if self.has(x, Form.RAW):
                 source = self.get(x, Form.RAW)
             else:
@@ -248,7 +250,7 @@ class Values:
                 if source.dtype is DType.S32:
                     source = self._reinterpret(x, source, float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]))
             if source.scale == 0.0 or not math.isfinite(source.scale):
-                raise Unsupported("a quantised activation without parameters")
+                raise UnsupportedNodeError("a quantised activation without parameters")
             self.emit(OpKind.DEQUANTIZE, [source], [target])
         finally:
             self._context = context
@@ -267,7 +269,7 @@ class Values:
         """Makes the 8-bit value of a QuantizeLinear from its float input."""
         y = node.outputs[0]
         if not is_eight_bit(self.g.dtype(y)) or self.g.qparams.get(y) is None:
-            raise Unsupported(f"quantising to {self.g.dtype(y)}, or with per-channel or computed parameters")
+            raise UnsupportedNodeError(f"quantising to {self.g.dtype(y)}, or with per-channel or computed parameters")
         source = self.real(node.inputs[0])
         raw = self.g.dtype(y) == np.uint8 and self.g.is_output(y) and not self.g.consumers(y)
         target = self.new(y, Form.RAW if raw else Form.ROW)

@@ -22,7 +22,7 @@ from gossamer.compile import (
     passes,
 )
 from gossamer.compile.graph import Graph, Node, Type, from_model
-from gossamer.compile.layout import Form, Unsupported
+from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.plan import DType, Extern, Op, OpKind, Plan, Tensor
 from gossamer.compile.report import LowerReport
 from gossamer.compile.rules import Context, Rule
@@ -109,7 +109,7 @@ def _walk(g: Graph) -> tuple[Context, dict[Node, str]]:
     for name in g.inputs:
         try:
             inputs[name] = c.v.hold(name, c.v.new(name, Form.RAW))
-        except Unsupported as reason:
+        except UnsupportedNodeError as reason:
             raise CompileError(
                 f"input {name!r} cannot be an input of a bundle: {reason}",
                 hint="export the model with float32, int8, uint8, int32 or int64 inputs",
@@ -121,9 +121,9 @@ def _walk(g: Graph) -> tuple[Context, dict[Node, str]]:
         c.v.at(node)
         try:
             if rule is None:
-                raise Unsupported("the core has no such operator")
+                raise UnsupportedNodeError("the core has no such operator")
             rule(c, node)
-        except Unsupported as reason:
+        except UnsupportedNodeError as reason:
             failed[node] = str(reason)
             for out in node.outputs:
                 if out and not c.v.known(out):
@@ -148,7 +148,7 @@ def _finish(g: Graph, c: Context, externs: list[Extern]) -> Plan:
             c.v.at(maker)
         try:
             t = c.v.get(name, Form.RAW)
-        except Unsupported as reason:
+        except UnsupportedNodeError as reason:
             raise CompileError(f"output {name!r} cannot be made: {reason}") from reason
         if t.is_const or any(t is other for other in [*inputs, *outputs]) or t.name != name:
             copy = Tensor(name, t.dtype, t.shape, t.layout, t.scale, t.zero_point)

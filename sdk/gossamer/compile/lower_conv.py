@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gossamer.compile.graph import Array, Node
-from gossamer.compile.layout import Form, Unsupported
+from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.plan import DType, F, OpKind, Tensor, Weights
 from gossamer.compile.quantized import (
     Match,
@@ -112,7 +112,7 @@ def conv(c: Context, node: Node) -> None:
         c.fallback(node, reason)
     w = real(c.g, node.inputs[1])
     if w is None:
-        raise Unsupported("its weights are not constant")
+        raise UnsupportedNodeError("its weights are not constant")
     bias = real(c.g, node.input(2)) if node.input(2) else None
     require(bias is not None or not node.input(2), "its bias is not constant")
     clamp = clamp_after(c.g, node)
@@ -156,7 +156,7 @@ def linear(c: Context, node: Node) -> None:
         c.fallback(node, reason)
     w, bias = real(c.g, node.inputs[1]), real(c.g, node.input(2)) if node.input(2) else None
     if w is None:
-        raise Unsupported("its weights are not constant")
+        raise UnsupportedNodeError("its weights are not constant")
     w = w if node.attrs.get("transB") else w.T
     clamp = clamp_after(c.g, node)
     x, y = c.v.real(node.inputs[0]), c.v.new(clamp.out)

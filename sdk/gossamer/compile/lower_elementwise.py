@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gossamer.compile.graph import Array, Node, QParams
-from gossamer.compile.layout import Form, Unsupported
+from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.plan import Bin, DType, F, OpKind, Tensor
 from gossamer.compile.quantized import clamp_after, in_quantized_region, integer_input, match
 from gossamer.compile.rules import Context, f_clamp, q_clamp, require
@@ -54,7 +54,7 @@ def _binary_int8(c: Context, node: Node) -> str:
     a, b = _operand(c, qa, found.out, form), _operand(c, qb, found.out, form)
     y = c.v.new(found.out, form)
     if node.op_type == "Mul":
-        ratios = {F.RA: float(np.float32(pa.scale * pb.scale / sy)), F.RB: 0.0}
+        ratios: dict[int, float] = {F.RA: float(np.float32(pa.scale * pb.scale / sy)), F.RB: 0.0}
     else:
         ratios = {F.RA: float(np.float32(pa.scale / sy)), F.RB: float(np.float32(pb.scale / sy))}
     c.v.emit(OpKind.BINARY, [a, b], [y], p={0: _BIN[node.op_type], **q_clamp(found)}, f={**f_clamp(), **ratios})
@@ -89,12 +89,12 @@ def binary(c: Context, node: Node) -> None:
 def unary(c: Context, node: Node) -> None:
     found = unary_of(c.g, node)
     if found is None:
-        raise Unsupported("attributes or bounds that are not constant")
+        raise UnsupportedNodeError("attributes or bounds that are not constant")
     name, function = found
     out = node.outputs[0]
     require(c.g.dtype(out) == np.float32, f"element type {c.g.dtype(out)}")
     if function.kind is None:
-        raise Unsupported("the core computes it on int8 only, between DequantizeLinear and QuantizeLinear")
+        raise UnsupportedNodeError("the core computes it on int8 only, between DequantizeLinear and QuantizeLinear")
     if in_quantized_region(c.g, node):
         c.fallback(node, "its result is not quantised right after it")
     form = c.v.form(name) if len(c.g.shape(name)) == 4 else Form.ROW
@@ -108,7 +108,7 @@ def prelu(c: Context, node: Node) -> None:
     slope = real(c.g, node.inputs[1])
     out = node.outputs[0]
     if slope is None:
-        raise Unsupported("its slope is not constant")
+        raise UnsupportedNodeError("its slope is not constant")
     shape = c.g.shape(out)
     if in_quantized_region(c.g, node):
         c.fallback(node, "its result is not quantised right after it")
@@ -147,10 +147,8 @@ def lut(c: Context, node: Node) -> None:
     fns: list[Unary] = node.attrs["fns"]
     source_raw = c.v.has(x, Form.RAW) and not c.v.has(x, Form.ROW) and not c.v.has(x, Form.CB)
     target_raw = c.g.dtype(out) == np.uint8 and c.g.is_output(out) and not c.g.consumers(out)
-    if source_raw:
-        form = Form.RAW
-    else:
-        form = c.v.form(x) if len(c.g.shape(x)) == 4 and not target_raw else Form.ROW
+    row_or_blocked = c.v.form(x) if len(c.g.shape(x)) == 4 and not target_raw else Form.ROW
+    form = Form.RAW if source_raw else row_or_blocked
     tx = c.v.get(x, form)
     ty = c.v.new(out, Form.RAW if target_raw else Form.ROW if form is Form.RAW else form)
     table = table_of(

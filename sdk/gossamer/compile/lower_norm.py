@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossamer.compile.graph import Node
-from gossamer.compile.layout import Unsupported
+from gossamer.compile.graph import Array, Node
+from gossamer.compile.layout import UnsupportedNodeError
 from gossamer.compile.plan import DType, F, OpKind
 from gossamer.compile.quantized import in_quantized_region, integer_input, match
 from gossamer.compile.rules import Context, require
@@ -15,9 +15,9 @@ _ONE = 1 << 20
 """Value of exp(0) in the int8 softmax table."""
 
 
-def softmax_table(scale: float) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+def softmax_table(scale: float) -> Array:
     """exp(-d * scale) for d in 0..255, in units of 2^-20, rounded half to even."""
-    return np.rint(_ONE * np.exp(-np.arange(256) * scale)).astype(np.uint32)
+    return np.asarray(np.rint(_ONE * np.exp(-np.arange(256) * scale)), np.uint32)
 
 
 def softmax(c: Context, node: Node) -> None:
@@ -30,7 +30,7 @@ def softmax(c: Context, node: Node) -> None:
     if q is not None and not isinstance(found, str) and len(found.covered) == 1:
         source, y = c.v.row(q), c.v.new(found.out)
         table = c.v.const(f"{node.name}.table", softmax_table(source.scale), DType.U32)
-        f = {F.RA: float(np.float32(1.0 / found.params.scale))}
+        f: dict[int, float] = {F.RA: float(np.float32(1.0 / found.params.scale))}
         c.v.emit(OpKind.SOFTMAX, [source, table], [y], p={0: axis, 1: 0}, f=f)
         c.v.hold(found.out, y)
         c.cover(node, found.covered)
@@ -55,7 +55,7 @@ def layer_norm(c: Context, node: Node) -> None:
         name = node.input(k)
         value = real(c.g, name) if name else None
         if name and value is None:
-            raise Unsupported("scale or bias that are not constant")
+            raise UnsupportedNodeError("scale or bias that are not constant")
         parts.append(
             None
             if value is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gossamer.compile.graph import Node
-from gossamer.compile.layout import Form, Unsupported
+from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.passes_canonical import ints
 from gossamer.compile.plan import F, OpKind, PadMode, Red
 from gossamer.compile.quantized import Match, in_quantized_region, integer_input, match
@@ -95,7 +95,7 @@ def reduce(c: Context, node: Node) -> None:
     shape = c.g.shape(x)
     axes = ints(c.g, node, 1, "axes")
     if axes is None and node.input(1):
-        raise Unsupported("axes that are not constant")
+        raise UnsupportedNodeError("axes that are not constant")
     if not axes:
         require(not int(node.attrs.get("noop_with_empty_axes", 0)), "noop_with_empty_axes")
         axes = list(range(len(shape)))
@@ -119,7 +119,7 @@ def reduce(c: Context, node: Node) -> None:
         _mean_as_pool(c, name, target, shape, ratio)
     else:
         source, y = c.v.row(name), c.v.new(target)
-        f = {F.RA: float(np.float32(ratio / count if op is Red.MEAN else ratio))}
+        f: dict[int, float] = {F.RA: float(np.float32(ratio / count if op is Red.MEAN else ratio))}
         c.v.emit(OpKind.REDUCE, [source], [y], p={0: int(op), 1: sum(1 << a for a in reduced)}, f=f)
         c.v.hold(target, y)
     if not isinstance(integer, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gossamer.compile.graph import Array, Node
-from gossamer.compile.layout import NCHW_TO_NHWC, NHWC_TO_NCHW, Form, Unsupported
+from gossamer.compile.layout import NCHW_TO_NHWC, NHWC_TO_NCHW, Form, UnsupportedNodeError
 from gossamer.compile.plan import DType, F, OpKind, PadMode
 from gossamer.compile.quantized import in_quantized_region, integer_input, match
 from gossamer.compile.rules import Context, require
@@ -120,7 +120,7 @@ def _positions(mode: str, count: int, size: int, scale: float, roi: tuple[float,
         return x * (size - 1) / (count - 1) if count > 1 else np.zeros(1)
     if mode == "asymmetric":
         return x / scale
-    raise Unsupported(f"coordinate_transformation_mode {mode}")
+    raise UnsupportedNodeError(f"coordinate_transformation_mode {mode}")
 
 
 def _nearest(x: Array, mode: str) -> Array:
@@ -132,7 +132,7 @@ def _nearest(x: Array, mode: str) -> Array:
         return np.floor(x)
     if mode == "ceil":
         return np.ceil(x)
-    raise Unsupported(f"nearest_mode {mode}")
+    raise UnsupportedNodeError(f"nearest_mode {mode}")
 
 
 def _text(value: object) -> str:

@@ -5,14 +5,19 @@ onnxruntime carries a standalone ONNX model, litert the .tflite that the importe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gossamer._errors import CompileError
 from gossamer.compile import partition_tvm
-from gossamer.compile.graph import Graph, Node, Type, to_node_proto
+from gossamer.compile.graph import Array, Graph, Node, Type, to_node_proto
 from gossamer.compile.plan import Backend, Extern
 from gossamer.compile.report import LowerReport, Note
 from gossamer.compile.unary import real
+
+if TYPE_CHECKING:
+    import onnx
 
 BACKENDS = ("onnxruntime", "litert", "tvm")
 TFLITE = "gossamer.tflite"
@@ -21,7 +26,7 @@ TVM_TARGET = partition_tvm.DEFAULT_TRIPLE
 _NUMBER = {"onnxruntime": Backend.ONNXRUNTIME, "litert": Backend.LITERT, "tvm": Backend.TVM}
 
 
-class _Refused(Exception):
+class RefusedError(Exception):
     """A backend cannot take a group."""
 
 
@@ -40,7 +45,7 @@ def split(
         for backend in allowed:
             try:
                 payload = _payload(g, backend, group, inputs, outputs, tvm_target)
-            except _Refused as reason:
+            except RefusedError as reason:
                 reasons.append(f"{backend}: {reason}")
                 continue
             index = first + len(externs)
@@ -80,12 +85,12 @@ def convex_groups(g: Graph, nodes: set[Node]) -> list[list[Node]]:
 
     Nodes of the TFLite domain stay alone. Groups and their nodes are in topological order.
     """
-    number = {id(n): k for k, n in enumerate(g.nodes)}
+    number: dict[int, int] = {id(n): k for k, n in enumerate(g.nodes)}
     above: list[int] = []  # bit set of the nodes that each node depends on
     for n in g.nodes:
         bits = 0
-        for i in n.reads:
-            maker = g.producer(i)
+        for name in n.reads:
+            maker = g.producer(name)
             if maker is not None:
                 k = number[id(maker)]
                 bits |= above[k] | 1 << k
@@ -111,8 +116,8 @@ def convex_groups(g: Graph, nodes: set[Node]) -> list[list[Node]]:
                 continue
             direct = 0
             for k in _members(groups[i]):
-                for name in g.nodes[k].reads:
-                    maker = g.producer(name)
+                for value in g.nodes[k].reads:
+                    maker = g.producer(value)
                     if maker is not None:
                         direct |= 1 << number[id(maker)]
             for j in range(len(groups)):
@@ -150,7 +155,7 @@ def _borders(g: Graph, group: list[Node]) -> tuple[list[str], list[str]]:
     return list(inputs), outputs
 
 
-def _constant(g: Graph, name: str) -> np.ndarray | None:  # type: ignore[type-arg]
+def _constant(g: Graph, name: str) -> Array | None:
     """A dequantised constant, which a partition carries as float."""
     maker = g.producer(name)
     if maker is None or maker.op_type != "DequantizeLinear" or maker.domain or maker.inputs[0] not in g.consts:
@@ -184,20 +189,20 @@ def _payload(
     tflite = [n for n in group if n.domain == TFLITE]
     if backend == "litert":
         if not tflite:
-            raise _Refused("takes only what was imported from a .tflite file")
+            raise RefusedError("takes only what was imported from a .tflite file")
         data = tflite[0].attrs.get("tflite")
         if not isinstance(data, bytes):
-            raise _Refused("the importer left no .tflite of this operator")
+            raise RefusedError("the importer left no .tflite of this operator")
         return data
     if tflite:
-        raise _Refused("this TFLite operator has no ONNX form; only litert runs it")
+        raise RefusedError("this TFLite operator has no ONNX form; only litert runs it")
     model = onnx_model(g, group, inputs, outputs)
     if backend == "tvm":
         try:
             return partition_tvm.build(model, tvm_target)
         except partition_tvm.CannotBuildError as error:
-            raise _Refused(str(error)) from error
-    data = model.SerializeToString(deterministic=True)
+            raise RefusedError(str(error)) from error
+    data: bytes = model.SerializeToString(deterministic=True)
     _check_onnxruntime(data)
     return data
 
@@ -213,16 +218,18 @@ def _check_onnxruntime(data: bytes) -> None:
     try:
         ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _Refused(str(error).splitlines()[0]) from error
+        raise RefusedError(str(error).splitlines()[0]) from error
 
 
-def onnx_model(g: Graph, group: list[Node], inputs: list[str], outputs: list[str]) -> object:
+def onnx_model(g: Graph, group: list[Node], inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
     """A standalone ONNX model of a group, with fixed shapes. Boolean borders are cast from and to uint8."""
     import onnx
     from onnx import helper, numpy_helper
 
     nodes: list[onnx.NodeProto] = []
-    infos_in, infos_out, initializers = [], [], []
+    infos_in: list[onnx.ValueInfoProto] = []
+    infos_out: list[onnx.ValueInfoProto] = []
+    initializers: list[onnx.TensorProto] = []
     rename: dict[str, str] = {}
     for k, name in enumerate(inputs):
         dtype, boolean = g.dtype(name), _was_bool(g, name, group)
@@ -242,7 +249,8 @@ def onnx_model(g: Graph, group: list[Node], inputs: list[str], outputs: list[str
         if value is not None:
             rename[name] = f"c{len(initializers)}"
             initializers.append(numpy_helper.from_array(value, rename[name]))
-    for k, name in enumerate(o for n in group for o in n.outputs if o):
+    made = [o for n in group for o in n.outputs if o]
+    for k, name in enumerate(made):
         rename[name] = f"t{k}"
     for node in group:
         nodes += _to_onnx(g, node, rename, initializers)
@@ -282,11 +290,13 @@ def _was_bool(g: Graph, name: str, group: list[Node]) -> bool:
     )
 
 
-def _to_onnx(g: Graph, node: Node, rename: dict[str, str], initializers: list[object]) -> list[object]:
+def _to_onnx(
+    g: Graph, node: Node, rename: dict[str, str], initializers: list[onnx.TensorProto]
+) -> list[onnx.NodeProto]:
     """A node with partition-local names; canonical nodes are written in ONNX again."""
     from onnx import helper, numpy_helper
 
-    def name(value: str) -> str:
+    def local(value: str) -> str:
         return rename.get(value, value) if value else ""
 
     def const(value: object, dtype: type) -> str:
@@ -297,11 +307,11 @@ def _to_onnx(g: Graph, node: Node, rename: dict[str, str], initializers: list[ob
     if node.domain != "gossamer":
         proto = to_node_proto(node)
         for k, i in enumerate(node.inputs):
-            proto.input[k] = name(i)
+            proto.input[k] = local(i)
         for k, o in enumerate(node.outputs):
-            proto.output[k] = name(o)
+            proto.output[k] = local(o)
         return [*_capture_aliases(node, rename), proto]
-    x, y = name(node.inputs[0]), [name(node.outputs[0])]
+    x, y = local(node.inputs[0]), [local(node.outputs[0])]
     if node.op_type == "Reshape":
         return [helper.make_node("Reshape", [x, const(g.shape(node.outputs[0]), np.int64)], y)]
     if node.op_type == "Slice":
@@ -317,21 +327,21 @@ def _to_onnx(g: Graph, node: Node, rename: dict[str, str], initializers: list[ob
         return [helper.make_node("Pad", [x, pads, value], y, mode=node.attrs["mode"])]
     if node.op_type == "Linear":
         made = []
-        w = name(node.inputs[1])
+        w = local(node.inputs[1])
         if node.attrs.get("transB"):
             w = f"{y[0]}.w"
-            made.append(helper.make_node("Transpose", [name(node.inputs[1])], [w], perm=[1, 0]))
+            made.append(helper.make_node("Transpose", [local(node.inputs[1])], [w], perm=[1, 0]))
         if not node.input(2):
             return [*made, helper.make_node("MatMul", [x, w], y)]
         return [
             *made,
             helper.make_node("MatMul", [x, w], [f"{y[0]}.m"]),
-            helper.make_node("Add", [f"{y[0]}.m", name(node.inputs[2])], y),
+            helper.make_node("Add", [f"{y[0]}.m", local(node.inputs[2])], y),
         ]
-    raise _Refused(f"{node} has no ONNX form")
+    raise RefusedError(f"{node} has no ONNX form")
 
 
-def _capture_aliases(node: Node, rename: dict[str, str]) -> list[object]:
+def _capture_aliases(node: Node, rename: dict[str, str]) -> list[onnx.NodeProto]:
     """Subgraphs read outer values by their first names: give those names back inside the partition."""
     from onnx import helper
 

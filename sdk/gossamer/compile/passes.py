@@ -1,4 +1,4 @@
-"""Clean-up of the graph: no-ops go, equal nodes merge, movement nodes compose and sink, affine constants fold into weights.
+"""Clean-up of the graph: no-ops go, equal nodes merge, movement nodes compose and sink, affine constants fold.
 
 Every pass changes the graph in place and returns how many changes it made; ``run`` repeats them until nothing changes.
 """
@@ -97,7 +97,7 @@ def merge_equal(g: Graph) -> int:
     rename: dict[str, str] = {}
     for name, array in g.consts.items():
         if array.size <= 64 and not g.is_output(name):
-            key = (array.dtype.str, array.shape, array.tobytes())
+            key: Any = (array.dtype.str, array.shape, array.tobytes())
             if seen_const.setdefault(key, name) != name:
                 rename[name] = seen_const[key]
     if rename:

@@ -6,6 +6,7 @@ Constants are compared to 1e-4 relative, since exporters round them to float32.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def _times(g: Graph, node: Node | None) -> tuple[str, float] | None:
     return (by[0], 1.0 / by[1]) if by is not None and by[1] else None
 
 
-def _replace(g: Graph, node: Node, op: str, x: str, **attrs: object) -> bool:
+def _replace(g: Graph, node: Node, op: str, x: str, **attrs: Any) -> bool:
     build = Build(g, node)
     build(op, [x], g.shape(x), out=node.outputs[0], **attrs)
     return build.done()
@@ -123,7 +124,7 @@ def _product(g: Graph, name: str, depth: int = 4) -> tuple[list[str], float]:
 
 
 def gelu(g: Graph, node: Node) -> bool:
-    """0.5 * x * (1 + erf(x / sqrt 2)) and 0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), factors in any order"""
+    """0.5 * x * (1 + erf(x / sqrt 2)), 0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))), factors in any order"""
     factors, c = _product(g, node.outputs[0])
     if len(factors) != 2 or not _near(c, 0.5):
         return False

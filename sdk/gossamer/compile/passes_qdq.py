@@ -60,14 +60,12 @@ def dequantized(g: Graph, name: str) -> Node | None:
 def _casts(g: Graph) -> None:
     """A cast of 8-bit integers to float is a DequantizeLinear with scale 1 and zero point 0."""
     for node in g.nodes:
-        if node.op_type == "Cast" and not node.domain and g.dtype(node.inputs[0]) in (np.int8, np.uint8):
-            if g.dtype(node.outputs[0]) == np.float32 and node.inputs[0] not in g.consts:
-                node.op_type, node.attrs = "DequantizeLinear", {}
-                node.inputs = [
-                    node.inputs[0],
-                    g.add_const("one", np.float32(1), np.float32),
-                    g.add_const("zero", np.zeros((), g.dtype(node.inputs[0])), g.dtype(node.inputs[0])),
-                ]
+        if node.op_type != "Cast" or node.domain or node.inputs[0] in g.consts:
+            continue
+        x, kind = node.inputs[0], g.dtype(node.inputs[0])
+        if kind in (np.int8, np.uint8) and g.dtype(node.outputs[0]) == np.float32:
+            one, zero = g.add_const("one", np.float32(1), np.float32), g.add_const("zero", np.zeros((), kind), kind)
+            node.op_type, node.attrs, node.inputs = "DequantizeLinear", {}, [x, one, zero]
     g.touch()
 
 

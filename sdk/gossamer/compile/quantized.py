@@ -121,9 +121,9 @@ def quantized_bias(g: Graph, name: str, scale: Array, rows: int) -> Array | None
     if node is not None and node.op_type == "DequantizeLinear" and not node.domain:
         q, s = g.const(node.inputs[0]), g.const(node.inputs[1])
         z = g.const(node.input(2)) if node.input(2) else np.zeros(1, np.int32)
-        if q is not None and s is not None and z is not None and q.dtype == np.int32 and not z.any():
-            if np.allclose(s.astype(np.float64).reshape(-1), scale, rtol=1e-5, atol=0):
-                return np.broadcast_to(q.reshape(-1).astype(np.int64), (rows,)).copy()
+        exact = q is not None and s is not None and z is not None and q.dtype == np.int32 and not z.any()
+        if exact and np.allclose(s.astype(np.float64).reshape(-1), scale, rtol=1e-5, atol=0):  # type: ignore[union-attr]
+            return np.broadcast_to(q.reshape(-1).astype(np.int64), (rows,)).copy()  # type: ignore[union-attr]
     value = real(g, name)
     if value is None:
         return None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from gossamer.compile.graph import Graph, Node
-from gossamer.compile.layout import Unsupported, Values
+from gossamer.compile.layout import UnsupportedNodeError, Values
 from gossamer.compile.plan import F, P
 from gossamer.compile.quantized import Clamp, Match
 from gossamer.compile.report import LowerReport, Note
@@ -15,7 +15,7 @@ OWN = "gossamer"
 
 
 class Context:
-    """State of one lowering. A rule emits the operators of one node; it raises ``Unsupported`` when it cannot."""
+    """State of one lowering. A rule emits the operators of one node or raises ``UnsupportedNodeError``."""
 
     def __init__(self, g: Graph, report: LowerReport) -> None:
         self.g = g
@@ -40,7 +40,7 @@ Rule = Callable[[Context, Node], None]
 
 def require(condition: bool, reason: str) -> None:
     if not condition:
-        raise Unsupported(reason)
+        raise UnsupportedNodeError(reason)
 
 
 def q_clamp(match: Match) -> dict[int, int]:

@@ -17,7 +17,7 @@ Double = npt.NDArray[np.float64]
 Function = Callable[[Double], Double]
 """Maps a ``[channels or 1, values]`` array of doubles elementwise."""
 
-_erf: Function = np.vectorize(math.erf, otypes=[np.float64])
+_vector_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class Unary:
     channels: int = 0
 
 
+def _erf(x: Double) -> Double:
+    return np.asarray(_vector_erf(x), np.float64)
+
+
 def _sigmoid(x: Double) -> Double:
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)))
 
 
 def _softplus(x: Double) -> Double:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), np.float64)
 
 
 def _elu(alpha: float) -> Function:
