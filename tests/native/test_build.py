@@ -1,0 +1,107 @@
+"""What the build makes: the right exports, an old enough libc, a small wheel, and nothing half-written."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tests.native.goss import core
+
+from gossamer_runtime import _native
+from gossamer_runtime._version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADER = ROOT / "device_runtime" / "native" / "include" / "gossamer.h"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gossamer_build_native", ROOT / "device_runtime" / "build_native.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _need_zig() -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed: pip install ziglang==0.17.1")
+
+
+def test_library_exports_the_header_and_nothing_internal() -> None:
+    lib = core()
+    declared = re.findall(r"GS_API[^;(]*?\b(gs_\w+)\(", HEADER.read_text(encoding="utf-8"))
+    assert len(declared) > 20
+    for name in declared:
+        assert hasattr(lib, name), name
+    for name in ("gs_pick_mm", "gs_alloc", "gs_fail", "gs_op_types"):
+        assert not hasattr(lib, name), name
+    assert lib.gs_version().decode() == __version__
+    assert lib.gs_abi_version() == _native.ABI_VERSION
+
+
+def test_library_needs_no_libc_newer_than_2_17() -> None:
+    if sys.platform != "linux":
+        pytest.skip("the glibc floor is a matter of Linux")
+    data = Path(_native.library_path()).read_bytes()
+    versions = {tuple(map(int, v.split(b"."))) for v in re.findall(rb"GLIBC_(\d+\.\d+)", data)}
+    assert versions
+    assert max(versions) <= (2, 17)
+
+
+def test_second_build_compiles_nothing(script: ModuleType, tmp_path: Path) -> None:
+    _need_zig()
+    target = script.TARGETS[script.host_target()]
+    first = script.Builder(target, output_dir=tmp_path)
+    path = first.build()
+    content = path.read_bytes()
+    second = script.Builder(target, output_dir=tmp_path)
+    assert second.build() == path
+    assert second.compiled == 0
+    assert second.cached == first.compiled + first.cached > 30
+    assert path.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == [target.output]
+
+
+def test_compile_error_names_the_file_and_leaves_nothing(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _need_zig()
+    bad = tmp_path / "native" / "src" / "broken.c"
+    bad.parent.mkdir(parents=True)
+    (tmp_path / "native" / "include").mkdir()
+    bad.write_text("int broken(void) { return nothing; }\n", encoding="utf-8")
+    monkeypatch.setattr(script, "NATIVE", tmp_path / "native")
+    out = tmp_path / "out"
+    with pytest.raises(script.BuildError, match=r"src/broken.c does not compile[\s\S]*undeclared identifier 'nothing'"):
+        script.Builder(script.TARGETS[script.host_target()], output_dir=out).build()
+    assert not out.exists()
+
+
+def test_unknown_target_lists_the_known_ones(script: ModuleType) -> None:
+    with pytest.raises(script.BuildError, match="unknown target 'vax'.*armv7-profiler"):
+        script.build("vax")
+
+
+@pytest.mark.slow
+def test_wheel_is_small_and_complete(tmp_path: Path) -> None:
+    _need_zig()
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed: pip install hatchling==1.33.0")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT / "device_runtime", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert re.fullmatch(rf"gossamer_runtime-{re.escape(__version__)}-py3-none-manylinux_2_17_\w+\.whl", wheel.name)
+    assert wheel.stat().st_size < 3_000_000
+    names = zipfile.ZipFile(wheel).namelist()
+    assert sum(name.startswith("gossamer_runtime/_lib/libgossamer-") for name in names) == 1
+    assert "gossamer_runtime/py.typed" in names
+    assert not [name for name in names if name.endswith((".c", ".h"))]
