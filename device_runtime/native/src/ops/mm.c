@@ -49,7 +49,7 @@ gs_status gs_pack_weights(gs_node *node, const gs_mm_kernel *k, uint32_t rows, u
   node->macs = node->weight_count * pixels;
   node->macs_executed = executed < node->weight_count ? executed * pixels : node->macs;
   gs_weights_free(&w);
-  if (status != GS_OK) return gs_fail_op(error, status, op, "its weights could not be packed");
+  if (status != GS_OK) return gs_fail_op(error, status, op, "out of memory while packing its weights");
   return GS_OK;
 }
 
