@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gossamer._errors import CalibrationError, ModelError
+from gossamer.quantize.bias import widen_channels
 from gossamer.quantize.calibration import checked_samples, input_specs
 from gossamer.quantize.narrow import narrow_activations
 from gossamer.quantize.prepare import (
@@ -102,6 +103,7 @@ def quantize(
     reader = _Reader(samples, step.samples, progress)
     made = ir.serde.deserialize_model(_quantise(proto, step, excluded, reader))
     _restore(work, made)
+    widen_channels(made)
     if step.activation_bits == 7:
         narrow_activations(made)
     return made
