@@ -296,6 +296,8 @@ def detect(matrix: npt.NDArray[Any], *, columns: Columns | None = None) -> str:
             return name
     for n, m in _DETECTED_NM:
         candidate = NM(n, m)
-        if cols.channels >= m and candidate.measure(matrix, columns=cols).fits:
-            return candidate.name
+        # Far more zeros than the pattern makes would fit it by chance.
+        if cols.channels >= m and zeros <= (candidate.sparsity + 0.1) * weights:
+            if candidate.measure(matrix, columns=cols).fits:
+                return candidate.name
     return "unstructured"

@@ -1,0 +1,257 @@
+"""Which stored form every weighted operator gets: the fastest by measured time on this machine, with the reason.
+
+Candidates are dense and the forms that the zeros fit. Times come from the cost table or are measured through the C core
+and noted there; with ``measure: false``, or for another architecture than this one, a fixed model decides instead.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gossamer._errors import CompileError, LibraryError
+from gossamer.compile.cost_table import CostTable, machine_id
+from gossamer.compile.encode import WEIGHTED
+from gossamer.compile.measure import key_of, measure
+from gossamer.compile.plan import Op, OpKind, P, Plan
+from gossamer.sparsify.matrix import Columns, from_plan
+from gossamer.sparsify.patterns import Measure, detect, get
+
+if TYPE_CHECKING:
+    from gossamer.recipe import Target
+
+NOISE = 0.03
+"""Times closer than this share are equal; then the smaller stored form is taken."""
+_COMPATIBLE = {
+    "4x4": ("4x4", "1x4", "4x1"),
+    "4x1": ("4x1", "unstructured"),
+    "1x4": ("1x4",),
+    "unstructured": ("unstructured",),
+}
+_COARSER = ("4x4", "1x4", "4x1")
+_COARSE_LIMIT = 0.5
+"""A block form that the zeros were not made for is tried when it stores at most this share of the matrix."""
+_MODEL_COST = {
+    "int8": {"4x4": 1.4, "1x4": 1.9, "4x1": 2.6, "unstructured": 1.9},
+    "float32": {"4x4": 1.1, "1x4": 2.5, "4x1": 1.1, "unstructured": 2.6},
+}
+"""Cost of one stored weight over that of a dense one: what this module measured for 512 to 512 channels, 1x1, 14x14
+pixels, at 75% zeros with the AVX-512 kernels. Single int8 weights run as the groups of four that hold them."""
+_ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7"}
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The stored form of one operator, and why.
+
+    Attributes:
+        name: the operator's name in the plan.
+        asked: the pattern that its zeros were made for, or ``dense``.
+        pattern: the form it is stored and run in.
+        dense_us: median microseconds dense; ``None`` where nothing was measured.
+        sparse_us: of the fastest sparse form; ``None`` where nothing was measured or no sparse form fits.
+        sparsity: share of zero weights.
+        reason: one sentence for reports.
+        measured: times decided, not the model.
+        times_us: measured microseconds of every candidate.
+    """
+
+    name: str
+    asked: str
+    pattern: str
+    dense_us: float | None
+    sparse_us: float | None
+    sparsity: float
+    reason: str
+    measured: bool
+    times_us: dict[str, float] = field(default_factory=dict)
+
+
+def choose(
+    plan: Plan,
+    target: Target | None = None,
+    *,
+    table: CostTable | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[LayerChoice]:
+    """Sets ``Weights.pattern`` of every CONV and GEMM to its fastest stored form, in place.
+
+    The same plan, target and cost table give the same choices: a time that is measured is noted in the table as it is
+    used.
+
+    Args:
+        plan: lowered, weights not yet encoded.
+        target: machine, threads and whether to measure; by default this machine, one thread, ``cached``.
+        table: where times are kept; by default the file in the user's cache folder.
+        progress: called after every operator with (done, total).
+
+    Returns:
+        One record per CONV and GEMM with weights, in plan order.
+
+    Raises:
+        LibraryError: ``measure: true`` and the native core is missing.
+        CompileError: ``measure: true`` for another architecture than this machine's.
+    """
+    from gossamer.recipe import Target
+
+    target = target or Target()
+    ops = [op for op in plan.ops if op.weights is not None and op.kind in WEIGHTED]
+    clock = _Clock.open(target, table)
+    choices = []
+    for i, op in enumerate(ops):
+        choices.append(_choose_one(op, clock))
+        if progress is not None:
+            progress(i + 1, len(ops))
+    if clock.table is not None:
+        clock.table.save()
+    return choices
+
+
+@dataclass
+class _Clock:
+    """Where times come from; without a table the model decides, for the stated reason."""
+
+    target: Target
+    table: CostTable | None
+    machine: str
+    why_not: str
+    fresh: set[str] = field(default_factory=set)
+    """Keys measured in this call: ``measure: true`` measures each of them once."""
+
+    @classmethod
+    def open(cls, target: Target, table: CostTable | None) -> _Clock:
+        if target.measure is False:
+            return cls(target, None, "", "the recipe turns measuring off")
+        host = _ARCHITECTURES.get(platform.machine().lower(), platform.machine())
+        if target.arch not in ("host", host):
+            if target.measure is True:
+                raise CompileError(
+                    f"cannot measure for {target.arch} on {host}",
+                    where="recipe field 'target.measure'",
+                    hint="compile on the target, or write `measure: cached` to let a model decide",
+                )
+            return cls(target, None, "", f"this machine is no {target.arch}")
+        try:
+            from gossamer_runtime import _native
+
+            version = _native.core_version()
+            isa = _native.detect_isa() if target.isa == "best" else target.isa
+        except LibraryError:
+            if target.measure is True:
+                raise
+            return cls(target, None, "", "the native core is missing")
+        chosen = table if table is not None else CostTable.default()
+        return cls(target, chosen, machine_id(isa, target.threads, version), "")
+
+    def times(self, op: Op, candidates: dict[str, float]) -> dict[str, float]:
+        """Microseconds of every candidate (name: share stored)."""
+        assert self.table is not None
+        keys = {name: key_of(op, name, share) for name, share in candidates.items()}
+        again = self.target.measure is True
+        known: dict[str, float] = {}
+        for name, key in keys.items():
+            us = self.table.get(self.machine, key)
+            if us is not None and (not again or key in self.fresh):
+                known[name] = us
+        if len(known) == len(keys):
+            return known
+        # All forms are timed together even when some are known: only times of one moment compare. Known times stay, so
+        # that choices made by them stay; the new ones are brought to the same footing by the time of dense.
+        isa = None if self.target.isa == "best" else self.target.isa
+        found = measure(op, list(candidates), threads=self.target.threads, isa=isa)
+        footing = known["dense"] / found["dense"] if "dense" in known else 1.0
+        for name, us in found.items():
+            if name not in known:
+                known[name] = self.table.put(self.machine, keys[name], us * footing)
+                self.fresh.add(keys[name])
+        return known
+
+
+def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
+    weights = op.weights
+    assert weights is not None
+    matrix, columns = from_plan(weights.dense)
+    sparsity = 1.0 - np.count_nonzero(weights.dense) / weights.dense.size
+    asked = weights.pattern if weights.pattern != "dense" else detect(matrix, columns=columns)
+    if asked == "dense":
+        weights.pattern = "dense"
+        reason = f"dense: {sparsity:.0%} zeros" if sparsity > 0 else "dense: no zeros"
+        return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
+    if op.kind is OpKind.CONV and op.p.get(P.GROUPS, 1) > 1:
+        weights.pattern = "dense"
+        reason = "dense: a grouped convolution has no sparse form"
+        return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
+    shares, best_size = _candidates(matrix, columns, asked)
+    if len(shares) == 1:
+        weights.pattern = "dense"
+        reason = f"dense: {sparsity:.0%} zeros leave no block of {asked} empty"
+        return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
+    if clock.table is None:
+        return _by_model(op, asked, matrix, columns, shares, sparsity, clock.why_not)
+    times = clock.times(op, shares)
+    sparse = min((p for p in times if p != "dense"), key=lambda p: (times[p], p))
+    picked = min(times, key=lambda p: (times[p], p))
+    close = [p for p in times if times[p] <= times[picked] * (1 + NOISE)]
+    picked = min(close, key=lambda p: (best_size[p], times[p], p))
+    dense_us, sparse_us = times["dense"], times[picked if picked != "dense" else sparse]
+    if picked == "dense":
+        reason = f"dense kept: {sparsity:.0%} zeros in {sparse} cost {_us(sparse_us)}, dense {_us(dense_us)}"
+    elif dense_us > sparse_us * (1 + NOISE):
+        reason = f"sparse {picked} {_us(sparse_us)} beats dense {_us(dense_us)}"
+    else:
+        reason = f"sparse {picked} {_us(sparse_us)} is as fast as dense {_us(dense_us)} and smaller"
+    weights.pattern = picked
+    return LayerChoice(op.name, asked, picked, dense_us, sparse_us, sparsity, reason, True, times)
+
+
+def _candidates(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Share of the matrix that every possible form stores, and its size in weights with a byte per block of index."""
+    forms = list(_COMPATIBLE.get(asked, (asked,)))
+    shares, sizes = {"dense": 1.0}, {"dense": float(matrix.size)}
+    for name in dict.fromkeys([*forms, *_COARSER]):
+        found: Measure = get(name).measure(matrix, columns=columns)
+        share = found.stored / matrix.size
+        if (name in forms and share < 1.0) or share <= _COARSE_LIMIT:
+            br, bc = get(name).block
+            shares[name] = share
+            sizes[name] = found.stored * (1 + 1 / (br * bc * matrix.dtype.itemsize))
+    return shares, sizes
+
+
+def _by_model(
+    op: Op,
+    asked: str,
+    matrix: npt.NDArray[Any],
+    columns: Columns,
+    shares: dict[str, float],
+    sparsity: float,
+    why_not: str,
+) -> LayerChoice:
+    kind = "float32" if matrix.dtype == np.float32 else "int8"
+    cost = {"dense": 1.0}
+    for name, share in shares.items():
+        if name == "dense":
+            continue
+        form = name if name in _MODEL_COST[kind] else "unstructured"
+        if kind == "int8" and form == "unstructured":
+            share = get("1x4").measure(matrix, columns=columns).stored / matrix.size
+        cost[name] = round(share * _MODEL_COST[kind][form], 4)
+    picked = min(cost, key=lambda p: (cost[p], p))
+    best = min((p for p in cost if p != "dense"), key=lambda p: (cost[p], p))
+    note = f"by a model, not measured: {why_not}"
+    if picked == "dense":
+        reason = f"dense kept: {sparsity:.0%} zeros in {best} would cost {cost[best]:.2f} of dense ({note})"
+    else:
+        reason = f"sparse {picked} would cost {cost[picked]:.2f} of dense ({note})"
+    assert op.weights is not None
+    op.weights.pattern = picked
+    return LayerChoice(op.name, asked, picked, None, None, sparsity, reason, False)
+
+
+def _us(value: float) -> str:
+    return f"{value:.0f} us" if value >= 10 else f"{value:.1f} us"
