@@ -1,0 +1,167 @@
+"""Small .tflite files made by hand, and what LiteRT and the importer make of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from gossamer.importers import load_model
+from gossamer.importers.tflite import flatbuf, schema
+
+Array = npt.NDArray[Any]
+TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8", "int16": "INT16"}
+TYPES |= {"int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+
+
+def number(enum: str, name: str) -> int:
+    return {v: k for k, v in schema.enum(enum).items()}[name]
+
+
+class Model:
+    """A TFLite model under construction: ``tensor`` and ``op`` return and take tensor numbers."""
+
+    def __init__(self) -> None:
+        self.buffers = [flatbuf.Record("Buffer")]
+        self.tensors: list[flatbuf.Record] = []
+        self.codes: list[flatbuf.Record] = []
+        self.ops: list[flatbuf.Record] = []
+        self.inputs: list[int] = []
+        self.outputs: list[int] = []
+
+    def tensor(
+        self,
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        scale: float | Array | None = None,
+        zero: int | Array = 0,
+        axis: int = 0,
+        data: npt.ArrayLike | None = None,
+        name: str = "",
+        variable: bool = False,
+    ) -> int:
+        record = flatbuf.Record("Tensor", shape=np.array(shape, np.int32), type=number("TensorType", TYPES[dtype]))
+        record.name = name or f"t{len(self.tensors)}"
+        record.is_variable = variable
+        if scale is not None:
+            scales = np.atleast_1d(np.asarray(scale, np.float32))
+            zeros = np.broadcast_to(np.asarray(zero, np.int64), scales.shape)
+            record.quantization = flatbuf.Record(
+                "QuantizationParameters", scale=scales, zero_point=zeros, quantized_dimension=axis
+            )
+        if data is not None:
+            raw = np.frombuffer(np.ascontiguousarray(data, dtype=dtype).tobytes(), np.uint8)
+            record.buffer = len(self.buffers)
+            self.buffers.append(flatbuf.Record("Buffer", data=raw))
+        self.tensors.append(record)
+        return len(self.tensors) - 1
+
+    def const(self, data: npt.ArrayLike, dtype: str = "float32", **quant: Any) -> int:
+        array = np.asarray(data, dtype)
+        return self.tensor(array.shape, dtype, data=array, **quant)
+
+    def op(
+        self,
+        kind: str,
+        inputs: list[int],
+        outputs: list[int],
+        options: str = "",
+        version: int = 1,
+        custom: str = "",
+        **values: Any,
+    ) -> None:
+        code = number("BuiltinOperator", kind)
+        self.codes.append(
+            flatbuf.Record(
+                "OperatorCode",
+                builtin_code=code,
+                deprecated_builtin_code=min(code, 127),
+                version=version,
+                custom_code=custom or None,
+            )
+        )
+        record = flatbuf.Record("Operator", opcode_index=len(self.codes) - 1)
+        record.inputs, record.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        if options:
+            record.builtin_options_type = number("BuiltinOptions", options)
+            record.builtin_options = flatbuf.Record(options, **values)
+        self.ops.append(record)
+
+    def build(self) -> bytes:
+        graph = flatbuf.Record(
+            "SubGraph",
+            name="main",
+            tensors=self.tensors,
+            inputs=np.array(self.inputs, np.int32),
+            outputs=np.array(self.outputs, np.int32),
+            operators=self.ops,
+        )
+        model = flatbuf.Record(
+            "Model", version=3, operator_codes=self.codes, subgraphs=[graph], buffers=self.buffers, description="test"
+        )
+        return flatbuf.write(model, b"TFL3")
+
+
+def litert(content: bytes, inputs: list[Array]) -> list[Array]:
+    """Outputs of LiteRT's own kernels, without delegates."""
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+def session(model: ir.Model) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the model as it is, without graph rewrites."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def run(model: ir.Model, inputs: list[Array]) -> list[Array]:
+    names = [v.name for v in model.graph.inputs]
+    return list(session(model).run(None, dict(zip(names, inputs, strict=True))))
+
+
+def random_inputs(content: bytes, seed: int = 0) -> list[Array]:
+    """Seeded inputs by shape and type; floats are standard normal."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for value in load_model(content).graph.inputs:
+        shape, dtype = value.shape.numpy(), value.dtype.numpy()
+        if dtype.kind == "f":
+            made.append(rng.normal(size=shape).astype(dtype))
+        elif dtype.kind == "b":
+            made.append(rng.integers(0, 2, shape).astype(bool))
+        else:
+            low, high = (-128, 128) if dtype == np.int8 else (0, 256) if dtype == np.uint8 else (0, 3)
+            made.append(rng.integers(low, high, shape).astype(dtype))
+    return made
+
+
+def compare(content: bytes, steps: int = 1, seed: int = 0) -> ir.Model:
+    """Hold the importer against LiteRT: floats to 1e-5 of the largest output, integers within ``steps``."""
+    inputs = random_inputs(content, seed)
+    model = load_model(content)
+    expected, got = litert(content, inputs), run(model, inputs)
+    assert len(expected) == len(got)
+    for want, have in zip(expected, got, strict=True):
+        assert want.dtype == have.dtype
+        assert want.shape == have.shape
+        if want.dtype.kind == "f":
+            assert np.abs(want - have).max() <= 1e-5 * max(1.0, float(np.abs(want).max()))
+        else:
+            assert np.abs(want.astype(np.int64) - have.astype(np.int64)).max() <= steps
+    return model
+
+
+def kinds(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
