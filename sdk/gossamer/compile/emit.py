@@ -50,8 +50,11 @@ def emit(plan: pl.Plan, memory: MemoryPlan | None = None) -> Emitted:
 
     trec = np.zeros(len(tensors), pl.TENSOR)
     spans: dict[bytes, int] = {}
+    ports = {*plan.inputs, *plan.outputs}
     for rec, t in zip(trec, tensors, strict=True):
-        _tensor_record(rec, t, strings)
+        _tensor_record(rec, t)
+        # Operators carry names and sources; those of inner tensors would double the plan of a small model.
+        rec["name"] = strings.add(t.name) if t in ports else 0
         if t.data is None:
             rec["place"], rec["offset"], rec["size"] = pl.Place.ARENA, memory.offsets[t], t.nbytes
             continue
@@ -109,12 +112,11 @@ def _collect(plan: pl.Plan) -> list[pl.Tensor]:
     return list(seen)
 
 
-def _tensor_record(rec: np.void, t: pl.Tensor, strings: _Strings) -> None:
+def _tensor_record(rec: np.void, t: pl.Tensor) -> None:
     if len(t.shape) > pl.MAX_RANK:
         raise CompileError(f"tensor {t.name!r} has rank {len(t.shape)}; the core runs at most {pl.MAX_RANK}")
     if t.data is not None and tuple(t.data.shape) != tuple(t.shape):
         raise CompileError(f"constant {t.name!r} is shaped {t.data.shape} but declared {t.shape}")
-    rec["name"] = strings.add(t.name)
     rec["dtype"], rec["layout"], rec["rank"] = t.dtype, t.layout, len(t.shape)
     rec["dims"][: len(t.shape)] = t.shape
     rec["pstride"] = t.pstride
