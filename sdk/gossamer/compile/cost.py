@@ -20,7 +20,7 @@ from gossamer.compile.encode import WEIGHTED
 from gossamer.compile.measure import key_of, measure
 from gossamer.compile.plan import Op, OpKind, P, Plan
 from gossamer.sparsify.matrix import Columns, from_plan
-from gossamer.sparsify.patterns import Measure, detect, get
+from gossamer.sparsify.patterns import detect, get
 
 if TYPE_CHECKING:
     from gossamer.recipe import Target
@@ -36,12 +36,9 @@ _COMPATIBLE = {
 _COARSER = ("4x4", "1x4", "4x1")
 _COARSE_LIMIT = 0.5
 """A block form that the zeros were not made for is tried when it stores at most this share of the matrix."""
-_MODEL_COST = {
-    "int8": {"4x4": 1.4, "1x4": 1.9, "4x1": 2.6, "unstructured": 1.9},
-    "float32": {"4x4": 1.1, "1x4": 2.5, "4x1": 1.1, "unstructured": 2.6},
-}
-"""Cost of one stored weight over that of a dense one: what this module measured for 512 to 512 channels, 1x1, 14x14
-pixels, at 75% zeros with the AVX-512 kernels. Single int8 weights run as the groups of four that hold them."""
+_MODEL_COST = {"int8": {"4x4": 1.4, "1x4": 1.9, "4x1": 2.6}, "float32": {"4x1": 1.1, "unstructured": 2.6}}
+"""Cost of one executed weight over that of a dense one, by the form a kernel runs: what this module measured for 512 to
+512 channels, 1x1, 14x14 pixels, at 75% zeros with the AVX-512 kernels."""
 _ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7"}
 
 
@@ -112,6 +109,21 @@ def choose(
     return choices
 
 
+@dataclass(frozen=True)
+class _Form:
+    """A way to store one matrix.
+
+    ``runs`` is the form that its kernel walks: the core drops zeros from float blocks and gathers single int8 weights to
+    groups of four, so several stored forms run alike. ``work`` is the share of the matrix that the kernel executes, and
+    ``size`` counts stored weights with a byte of index per block.
+    """
+
+    pattern: str
+    runs: str
+    work: float
+    size: float
+
+
 @dataclass
 class _Clock:
     """Where times come from; without a table the model decides, for the stated reason."""
@@ -148,28 +160,28 @@ class _Clock:
         chosen = table if table is not None else CostTable.default()
         return cls(target, chosen, machine_id(isa, target.threads, version), "")
 
-    def times(self, op: Op, candidates: dict[str, float]) -> dict[str, float]:
-        """Microseconds of every candidate (name: share stored)."""
+    def times(self, op: Op, forms: list[_Form]) -> dict[str, float]:
+        """Microseconds of every form, by pattern; forms that run alike are timed once."""
         assert self.table is not None
-        keys = {name: key_of(op, name, share) for name, share in candidates.items()}
+        keys = {form.pattern: key_of(op, form.runs, form.work) for form in forms}
         again = self.target.measure is True
         known: dict[str, float] = {}
-        for name, key in keys.items():
+        for key in keys.values():
             us = self.table.get(self.machine, key)
             if us is not None and (not again or key in self.fresh):
-                known[name] = us
-        if len(known) == len(keys):
-            return known
-        # All forms are timed together even when some are known: only times of one moment compare. Known times stay, so
-        # that choices made by them stay; the new ones are brought to the same footing by the time of dense.
-        isa = None if self.target.isa == "best" else self.target.isa
-        found = measure(op, list(candidates), threads=self.target.threads, isa=isa)
-        footing = known["dense"] / found["dense"] if "dense" in known else 1.0
-        for name, us in found.items():
-            if name not in known:
-                known[name] = self.table.put(self.machine, keys[name], us * footing)
-                self.fresh.add(keys[name])
-        return known
+                known[key] = us
+        missing = {key: pattern for pattern, key in reversed(keys.items()) if key not in known}
+        if missing:
+            # Known times stay, so that choices made by them stay. New ones are timed beside dense, whose known time
+            # brings them to the same footing: only times of one moment compare.
+            isa = None if self.target.isa == "best" else self.target.isa
+            patterns = list(dict.fromkeys(["dense", *reversed(missing.values())]))
+            found = measure(op, patterns, threads=self.target.threads, isa=isa)
+            footing = known[keys["dense"]] / found["dense"] if keys["dense"] in known else 1.0
+            for key, pattern in missing.items():
+                known[key] = self.table.put(self.machine, key, found[pattern] * footing)
+                self.fresh.add(key)
+        return {pattern: known[key] for pattern, key in keys.items()}
 
 
 def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
@@ -186,18 +198,18 @@ def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
         weights.pattern = "dense"
         reason = "dense: a grouped convolution has no sparse form"
         return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
-    shares, best_size = _candidates(matrix, columns, asked)
-    if len(shares) == 1:
+    forms = _forms(matrix, columns, asked)
+    if len(forms) == 1:
         weights.pattern = "dense"
         reason = f"dense: {sparsity:.0%} zeros leave no block of {asked} empty"
         return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
     if clock.table is None:
-        return _by_model(op, asked, matrix, columns, shares, sparsity, clock.why_not)
-    times = clock.times(op, shares)
-    sparse = min((p for p in times if p != "dense"), key=lambda p: (times[p], p))
-    picked = min(times, key=lambda p: (times[p], p))
-    close = [p for p in times if times[p] <= times[picked] * (1 + NOISE)]
-    picked = min(close, key=lambda p: (best_size[p], times[p], p))
+        return _by_model(op, asked, forms, sparsity, clock.why_not)
+    times = clock.times(op, forms)
+    size = {form.pattern: form.size for form in forms}
+    sparse = min((p for p in times if p != "dense"), key=lambda p: (times[p], size[p], p))
+    limit = min(times.values()) * (1 + NOISE)
+    picked = min((p for p in times if times[p] <= limit), key=lambda p: (size[p], times[p], p))
     dense_us, sparse_us = times["dense"], times[picked if picked != "dense" else sparse]
     if picked == "dense":
         reason = f"dense kept: {sparsity:.0%} zeros in {sparse} cost {_us(sparse_us)}, dense {_us(dense_us)}"
@@ -209,46 +221,38 @@ def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
     return LayerChoice(op.name, asked, picked, dense_us, sparse_us, sparsity, reason, True, times)
 
 
-def _candidates(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Share of the matrix that every possible form stores, and its size in weights with a byte per block of index."""
-    forms = list(_COMPATIBLE.get(asked, (asked,)))
-    shares, sizes = {"dense": 1.0}, {"dense": float(matrix.size)}
-    for name in dict.fromkeys([*forms, *_COARSER]):
-        found: Measure = get(name).measure(matrix, columns=columns)
-        share = found.stored / matrix.size
-        if (name in forms and share < 1.0) or share <= _COARSE_LIMIT:
+def _forms(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> list[_Form]:
+    """Dense, and every form that the zeros of the matrix make worth trying."""
+    fitting = _COMPATIBLE.get(asked, (asked,))
+    stored = {
+        name: get(name).measure(matrix, columns=columns).stored / matrix.size
+        for name in dict.fromkeys([*fitting, *_COARSER, "unstructured"])
+    }
+    forms = [_Form("dense", "dense", 1.0, float(matrix.size))]
+    for name in dict.fromkeys([*fitting, *_COARSER]):
+        if (name in fitting and stored[name] < 1.0) or stored[name] <= _COARSE_LIMIT:
             br, bc = get(name).block
-            shares[name] = share
-            sizes[name] = found.stored * (1 + 1 / (br * bc * matrix.dtype.itemsize))
-    return shares, sizes
+            if matrix.dtype == np.float32:
+                runs = "unstructured" if br == 1 else "4x1"
+            else:
+                runs = "1x4" if br == 1 else name
+            size = matrix.size * stored[name] * (1 + 1 / (br * bc * matrix.dtype.itemsize))
+            forms.append(_Form(name, runs, stored[runs], size))
+    return forms
 
 
-def _by_model(
-    op: Op,
-    asked: str,
-    matrix: npt.NDArray[Any],
-    columns: Columns,
-    shares: dict[str, float],
-    sparsity: float,
-    why_not: str,
-) -> LayerChoice:
-    kind = "float32" if matrix.dtype == np.float32 else "int8"
-    cost = {"dense": 1.0}
-    for name, share in shares.items():
-        if name == "dense":
-            continue
-        form = name if name in _MODEL_COST[kind] else "unstructured"
-        if kind == "int8" and form == "unstructured":
-            share = get("1x4").measure(matrix, columns=columns).stored / matrix.size
-        cost[name] = round(share * _MODEL_COST[kind][form], 4)
-    picked = min(cost, key=lambda p: (cost[p], p))
-    best = min((p for p in cost if p != "dense"), key=lambda p: (cost[p], p))
+def _by_model(op: Op, asked: str, forms: list[_Form], sparsity: float, why_not: str) -> LayerChoice:
+    assert op.weights is not None
+    ratios = _MODEL_COST["float32" if op.weights.dense.dtype == np.float32 else "int8"]
+    cost = {form.pattern: round(form.work * ratios.get(form.runs, 1.0), 4) for form in forms}
+    size = {form.pattern: form.size for form in forms}
+    picked = min(cost, key=lambda p: (cost[p], size[p], p))
+    best = min((p for p in cost if p != "dense"), key=lambda p: (cost[p], size[p], p))
     note = f"by a model, not measured: {why_not}"
     if picked == "dense":
         reason = f"dense kept: {sparsity:.0%} zeros in {best} would cost {cost[best]:.2f} of dense ({note})"
     else:
         reason = f"sparse {picked} would cost {cost[picked]:.2f} of dense ({note})"
-    assert op.weights is not None
     op.weights.pattern = picked
     return LayerChoice(op.name, asked, picked, None, None, sparsity, reason, False)
 

@@ -87,12 +87,12 @@ def _time(session: Session, runs: int) -> float:
     return next(op.median_us for op in profile.ops if op.name == _NAME)
 
 
-def key_of(op: Op, pattern: str, stored: float) -> str:
-    """What the time of an operator depends on, as text: kind, type, shapes, window, stored form, share stored.
+def key_of(op: Op, runs: str, work: float) -> str:
+    """What the time of an operator depends on, as text: kind, type, shapes, window, the form that runs, its work.
 
     Args:
-        pattern: the stored form.
-        stored: share of the matrix that its blocks hold, in [0, 1]; told in steps of 1/40.
+        runs: the form that the kernel walks.
+        work: share of the matrix that it executes, in [0, 1]; told in steps of 1/40.
     """
     assert op.weights is not None
     x, y = op.inputs[0], op.outputs[0]
@@ -103,8 +103,8 @@ def key_of(op: Op, pattern: str, stored: float) -> str:
         parts.append("k" + ",".join(str(op.p.get(slot, 0)) for slot in window))
         parts.append(f"g{op.p.get(P.GROUPS, 1)}")
     wide = op.weights.dense.dtype == np.int16 and bool((np.abs(op.weights.dense) > 127).any())
-    parts.append(pattern + ("+wide" if wide else ""))
-    parts.append(f"{round(stored * 40) / 40:.3f}")
+    parts.append(runs + ("+wide" if wide else ""))
+    parts.append(f"{round(work * 40) / 40:.3f}")
     return " ".join(parts)
 
 

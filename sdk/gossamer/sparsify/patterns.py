@@ -297,7 +297,7 @@ def detect(matrix: npt.NDArray[Any], *, columns: Columns | None = None) -> str:
     for n, m in _DETECTED_NM:
         candidate = NM(n, m)
         # Far more zeros than the pattern makes would fit it by chance.
-        if cols.channels >= m and zeros <= (candidate.sparsity + 0.1) * weights:
-            if candidate.measure(matrix, columns=cols).fits:
-                return candidate.name
+        likely = cols.channels >= m and zeros <= (candidate.sparsity + 0.1) * weights
+        if likely and candidate.measure(matrix, columns=cols).fits:
+            return candidate.name
     return "unstructured"
