@@ -3,7 +3,7 @@
  *   MM_LIST:     M(function, isa, dtype, form, rows, tile_px, x_offset, widen)
  *   DW_LIST:     M(function, isa, dtype, window, stride); 0, 0 for any shape
  *   BINARY_LIST: M(function, isa, operation)
- *   LUT_LIST:    M(function, isa) */
+ *   LUT_LIST:    M(function, isa); may be left out */
 #include "../src/plan_format.h"
 
 #define GS_DECLARE_MM(fn, isa, dtype, form, rows, tile, offset, widen) void fn(const gs_mm_args *a);
@@ -19,14 +19,21 @@
 MM_LIST(GS_DECLARE_MM)
 DW_LIST(GS_DECLARE_DW)
 BINARY_LIST(GS_DECLARE_BINARY)
+#if defined(LUT_LIST)
 LUT_LIST(GS_DECLARE_LUT)
+#endif
 
 static const gs_mm_kernel gs_rows_mm[] = {MM_LIST(GS_ROW_MM)};
 static const gs_dw_kernel gs_rows_dw[] = {DW_LIST(GS_ROW_DW)};
 static const gs_binary_s8_kernel gs_rows_binary[] = {BINARY_LIST(GS_ROW_BINARY)};
+#if defined(LUT_LIST)
 static const gs_lut_kernel gs_rows_lut[] = {LUT_LIST(GS_ROW_LUT)};
+#define GS_LUTS gs_rows_lut, GS_COUNT_OF(gs_rows_lut)
+#else
+#define GS_LUTS NULL, 0
+#endif
 
 #define GS_COUNT_OF(a) ((uint32_t)(sizeof(a) / sizeof *(a)))
 #define GS_TABLE                                                                            \
   {gs_rows_mm,  GS_COUNT_OF(gs_rows_mm),  gs_rows_dw,  GS_COUNT_OF(gs_rows_dw),             \
-   gs_rows_binary, GS_COUNT_OF(gs_rows_binary), gs_rows_lut, GS_COUNT_OF(gs_rows_lut)}
+   gs_rows_binary, GS_COUNT_OF(gs_rows_binary), GS_LUTS}
