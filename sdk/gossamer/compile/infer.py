@@ -6,12 +6,15 @@ constant is kept: it is how integer weights are recognised later.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gossamer._errors import CompileError
 from gossamer.compile.graph import Array, Graph, Node, Type, to_node_proto
+
+if TYPE_CHECKING:
+    import onnx
 
 _KEEP = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
          "Bernoulli", "If", "Loop", "Scan"}  # fmt: skip
@@ -76,6 +79,9 @@ def _infer_types(g: Graph, node: Node) -> list[Type | None]:
                 where=node.source,
                 hint="inputs are " + ", ".join(f"{i!r} {list(g.shape(i))}" for i in node.reads),
             ) from error
+        body = schema.has_function or schema.has_context_dependent_function
+        if body and not any(t.tensor_type.HasField("shape") for t in made.values()):
+            made = _infer_function(g, node, types)
         for name, proto in made.items():
             tensor = proto.tensor_type
             if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
@@ -93,6 +99,20 @@ def _infer_types(g: Graph, node: Node) -> list[Type | None]:
                 found[o] = Type(dtype_, tuple(int(d or 0) for d in shape))
         result.append(found.get(o))
     return result
+
+
+def _infer_function(g: Graph, node: Node, types: dict[str, onnx.TypeProto]) -> dict[str, onnx.TypeProto]:
+    """Types of an operator that ONNX defines by a body of other operators (GroupNormalization, ...)."""
+    from onnx import helper, shape_inference
+
+    graph = helper.make_graph(
+        [to_node_proto(node)],
+        "one",
+        [helper.make_value_info(n, t) for n, t in types.items()],
+        [helper.make_empty_tensor_value_info(o) for o in node.outputs if o],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in g.opsets.items()])
+    return {o.name: o.type for o in shape_inference.infer_shapes(model).graph.output}
 
 
 def _known(g: Graph, node: Node) -> bool:
