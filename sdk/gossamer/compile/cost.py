@@ -113,9 +113,9 @@ def choose(
 class _Form:
     """A way to store one matrix.
 
-    ``runs`` is the form that its kernel walks: the core drops zeros from float blocks and gathers single int8 weights to
-    groups of four, so several stored forms run alike. ``work`` is the share of the matrix that the kernel executes, and
-    ``size`` counts stored weights with a byte of index per block.
+    ``runs`` is the form that its kernel walks: the core drops zeros from float blocks and gathers single int8 weights
+    to groups of four, so several stored forms run alike. ``work`` is the share of the matrix that the kernel executes,
+    and ``size`` counts stored weights with a byte of index per block.
     """
 
     pattern: str
@@ -232,10 +232,8 @@ def _forms(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> list[_Form
     for name in dict.fromkeys([*fitting, *_COARSER]):
         if (name in fitting and stored[name] < 1.0) or stored[name] <= _COARSE_LIMIT:
             br, bc = get(name).block
-            if matrix.dtype == np.float32:
-                runs = "unstructured" if br == 1 else "4x1"
-            else:
-                runs = "1x4" if br == 1 else name
+            rows_alone, rows_of_four = ("unstructured", "4x1") if matrix.dtype == np.float32 else ("1x4", name)
+            runs = rows_alone if br == 1 else rows_of_four
             size = matrix.size * stored[name] * (1 + 1 / (br * bc * matrix.dtype.itemsize))
             forms.append(_Form(name, runs, stored[runs], size))
     return forms
