@@ -54,7 +54,7 @@ class _Job:
 
     def within(self, name: str) -> Callable[[int, int], None] | None:
         progress = self.progress
-        return None if progress is None else lambda done, total: progress(name, done, max(total, 1))
+        return None if progress is None else lambda done, total: progress(name, done, total or done + 1)
 
 
 def optimize(
@@ -247,13 +247,13 @@ def _quantize(job: _Job, graph: onnx_ir.Model, ports: list[pb.Port], calibration
         found = _calibration.samples(calibration, ports, step.samples, job.within("calibrate"))
         job.manifest.provenance.sources.append(pb.Digest(role="calibration", sha256=_calibration.digest(found)))
     with job.stage("quantize"):
-        return quantize(graph, step, found), len(found)
+        return quantize(graph, step, found, progress=job.within("quantize")), len(found)
 
 
 def _choose(job: _Job, plan: Plan) -> dict[str, Any]:
     from gossamer.compile.cost import choose
 
-    return {choice.name: choice for choice in choose(plan, job.recipe.target)}
+    return {choice.name: choice for choice in choose(plan, job.recipe.target, progress=job.within("choose"))}
 
 
 def _outputs(job: _Job, plan: Plan, graph: onnx_ir.Model, labels: Sequence[str] | None) -> None:

@@ -12,16 +12,17 @@ def columns(
     widest: Mapping[int, int] | None = None,
 ) -> str:
     """Columns two blanks apart, those in ``left`` to the left; ``widest`` cuts long cells in their middle."""
-    cut = [[_cut(c, (widest or {}).get(i)) for i, c in enumerate(row)] for row in rows]
-    widths = [max(len(row[i]) for row in [list(head), *cut]) for i in range(len(head))]
+    short = [[cut(c, (widest or {}).get(i)) for i, c in enumerate(row)] for row in rows]
+    widths = [max(len(row[i]) for row in [list(head), *short]) for i in range(len(head))]
     lines = []
-    for row in [list(head), ["-" * w for w in widths], *cut]:
+    for row in [list(head), ["-" * w for w in widths], *short]:
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
-def _cut(text: str, width: int | None) -> str:
+def cut(text: str, width: int | None) -> str:
+    """The text with ``...`` in its middle when it is longer than ``width`` characters."""
     if width is None or len(text) <= width:
         return text
     half = (width - 3) // 2

@@ -25,18 +25,18 @@ class Bar:
         self._quiet = quiet
         self._terminal = self._stream.isatty()
         self._drawn = 0.0
-        self._started: dict[str, float] = {}
+        self._stage: str | None = None
+        self._began = 0.0
         self._open = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        self._started.setdefault(stage, now)
         if self._quiet:
             return
+        now = time.monotonic()
         if not self._terminal:
-            if done >= total and stage in self._started:
-                self._stream.write(f"{stage}: {now - self._started.pop(stage):.1f} s\n")
-                self._stream.flush()
+            if stage != self._stage:
+                self.close()
+                self._stage, self._began = stage, now
             return
         if 0 < done < total and now - self._drawn < _EVERY_S:
             return
@@ -51,7 +51,11 @@ class Bar:
         self._open = True
 
     def close(self) -> None:
-        """Clear the bar."""
+        """Clear the bar; without a terminal, say how long the last stage took."""
+        if self._stage is not None:
+            self._stream.write(f"{self._stage}: {time.monotonic() - self._began:.1f} s\n")
+            self._stream.flush()
+            self._stage = None
         if self._open:
             self._stream.write("\r" + " " * 78 + "\r")
             self._stream.flush()

@@ -23,7 +23,7 @@ def layer_latency(rows: Sequence[LayerRow], profile: Profile, dense: Profile | N
     if not names:
         return ""
     against = [theirs.get(r.name) or r.dense_us or 0.0 for r in rows if r.name in ours]
-    figure, axes = _figure(7.4, 0.24 * len(names) + 0.9)
+    figure, axes = _figure(10.5, 0.21 * len(names) + 0.8)
     at = list(range(len(names)))
     if any(against):
         axes.barh([y + 0.2 for y in at], against, 0.38, color=_DENSE, label="dense")
@@ -38,14 +38,14 @@ def layer_latency(rows: Sequence[LayerRow], profile: Profile, dense: Profile | N
 
 def totals(pairs: Sequence[tuple[str, float, str]], unit: str) -> str:
     """A few labelled bars: (name, value, text beside the bar)."""
-    figure, axes = _figure(7.4, 0.42 * len(pairs) + 0.55)
+    figure, axes = _figure(4.9, 0.42 * len(pairs) + 0.6)
     at = list(range(len(pairs)))
     colours = [_DENSE] * (len(pairs) - 1) + [_SPARSE]
     axes.barh(at, [v for _, v, _ in pairs], 0.62, color=colours)
     axes.set_yticks(at, [n for n, _, _ in pairs], fontsize=9)
     axes.invert_yaxis()
     top = max((v for _, v, _ in pairs), default=1.0) or 1.0
-    axes.set_xlim(0, top * 1.22)
+    axes.set_xlim(0, top * 1.3)
     for y, (_, value, text) in zip(at, pairs, strict=True):
         axes.text(value + top * 0.012, y, text, va="center", fontsize=8.5, color=_INK)
     axes.set_xlabel(unit, fontsize=8)
@@ -79,4 +79,4 @@ def _svg(figure: Figure) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 34 else f"{name[:14]}...{name[-17:]}"
+    return name if len(name) <= 40 else f"{name[:16]}...{name[-21:]}"

@@ -6,7 +6,7 @@ import importlib.resources
 import json
 from typing import Any
 
-from gossamer._tables import bytes_text
+from gossamer._tables import bytes_text, cut
 from gossamer.report import _plots
 from gossamer.report._collect import ReportData
 
@@ -17,6 +17,7 @@ def render(data: ReportData) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["bytes"] = bytes_text
+    environment.filters["cut"] = cut
     template = environment.from_string(
         (importlib.resources.files("gossamer.report") / "page.html.j2").read_text(encoding="utf-8")
     )
