@@ -10,7 +10,7 @@ import yaml
 
 from gossamer._errors import RecipeError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 FieldPath = tuple[str | int, ...]
