@@ -56,7 +56,7 @@ def build(clang: str) -> Path:
     arch = {"x86_64": "x86", "aarch64": "arm"}[machine]
     flags = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-g", "-O1", "-ffp-contract=off", SANITIZE, NO_RECOVER]
     flags += ['-DGS_VERSION="fuzz"', *(f"-I{NATIVE / folder}" for folder in ("include", "src", "kernels"))]
-    patterns = ("src/*.c", "src/ops/*.c", "kernels/scalar/*.c", f"kernels/{arch}/*.c", "fuzz/fuzz_bundle.c")
+    patterns = ("src/*.c", "src/ops/*.c", "kernels/scalar/*.c", f"kernels/{arch}/*.c", "fuzz/*.c")
     sources = [path for pattern in patterns for path in sorted(NATIVE.glob(pattern))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda source: _compile(clang, source, flags), sources))
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         "-timeout=20",
         "-rss_limit_mb=4096",
         "-malloc_limit_mb=2048",
-        "-use_value_profile=1",
+        "-reduce_inputs=0",
         "-print_final_stats=1",
         f"-artifact_prefix={OUT}/",
         *([f"-fork={options.jobs}"] if options.jobs > 1 else []),

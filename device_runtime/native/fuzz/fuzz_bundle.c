@@ -77,9 +77,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   (void)gs_bundle_verify(bytes, size, key, 1, &error);
   if (gs_model_open(bytes, size, &model, &error) == GS_OK) {
     if (gs_model_arena_bytes(model) <= MAX_ARENA && gs_model_op_count(model) <= MAX_OPS) {
-      static const gs_isa caps[] = {GS_ISA_BEST, GS_ISA_SCALAR, GS_ISA_AVX2};
-      gs_options options = {.threads = 1, .isa_cap = caps[data[size / 2] % 3], .extern_fn = no_backend};
-      run_session(model, &options, data, size);
+#if defined(__x86_64__)
+      static const gs_isa caps[] = {GS_ISA_SCALAR, GS_ISA_AVX2, GS_ISA_BEST};
+#else
+      static const gs_isa caps[] = {GS_ISA_SCALAR, GS_ISA_NEON, GS_ISA_BEST};
+#endif
+      for (size_t i = 0; i < 3; i++) {
+        gs_options options = {.threads = 1, .isa_cap = caps[i], .extern_fn = no_backend};
+        run_session(model, &options, data, size);
+      }
     }
     gs_model_close(model);
   }
