@@ -10,6 +10,7 @@
 
 #define GS_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* a build without optimisation unrolls nothing */
 #define GS_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define GS_UNROLL _Pragma("GCC unroll 16")

@@ -1,0 +1,45 @@
+/* The WASM micro-kernels: SIMD128, and relaxed SIMD where the module is built with it. Relaxed SIMD serves f32 alone: int8
+ * must be equal everywhere, and the baseline compiler of V8 11.3 (Node 20) miscompiles i32x4.relaxed_dot_i8x16_i7x16_add_s
+ * once registers run short, so that results change while a module tiers up. */
+#include "../../src/kernels.h"
+
+#define MM_SIMD128(M) \
+  M(gs_s8_mm_dense_4x16__wasm128, WASM128, S8, DENSE, 4, 16, 0, 1) \
+  M(gs_s8_mm_1x4_4x16__wasm128, WASM128, S8, 1X4, 4, 16, 0, 1) \
+  M(gs_s8_mm_4x4_4x16__wasm128, WASM128, S8, 4X4, 4, 16, 0, 1) \
+  M(gs_s8_mm_4x1_4x16__wasm128, WASM128, S8, 4X1, 4, 16, 0, 1) \
+  M(gs_s8_mm_dense_8x1__wasm128, WASM128, S8, DENSE, 8, 1, 0, 0) \
+  M(gs_s8_mm_1x4_4x1__wasm128, WASM128, S8, 1X4, 4, 1, 0, 0) \
+  M(gs_s8_mm_4x4_4x1__wasm128, WASM128, S8, 4X4, 4, 1, 0, 0) \
+  M(gs_s8_mm_4x1_4x1__wasm128, WASM128, S8, 4X1, 4, 1, 0, 0) \
+  M(gs_f32_mm_dense_4x16__wasm128, WASM128, F32, DENSE, 4, 16, 0, 0) \
+  M(gs_f32_mm_1x4_4x32__wasm128, WASM128, F32, 1X4, 4, 32, 0, 0) \
+  M(gs_f32_mm_4x4_4x16__wasm128, WASM128, F32, 4X4, 4, 16, 0, 0) \
+  M(gs_f32_mm_dense_8x1__wasm128, WASM128, F32, DENSE, 8, 1, 0, 0) \
+  M(gs_f32_mm_1x4_4x1__wasm128, WASM128, F32, 1X4, 4, 1, 0, 0) \
+  M(gs_f32_mm_4x4_4x1__wasm128, WASM128, F32, 4X4, 4, 1, 0, 0)
+
+#if defined(__wasm_relaxed_simd__)
+#define MM_RELAXED(M) \
+  M(gs_f32_mm_dense_4x16__wasmrelaxed, WASMRELAXED, F32, DENSE, 4, 16, 0, 0) \
+  M(gs_f32_mm_1x4_4x32__wasmrelaxed, WASMRELAXED, F32, 1X4, 4, 32, 0, 0) \
+  M(gs_f32_mm_4x4_4x16__wasmrelaxed, WASMRELAXED, F32, 4X4, 4, 16, 0, 0)
+#else
+#define MM_RELAXED(M)
+#endif
+#define MM_LIST(M) MM_SIMD128(M) MM_RELAXED(M)
+
+#define DW_LIST(M) \
+  M(gs_s8_dw_3x3s1__wasm128, WASM128, S8, 3, 1) \
+  M(gs_s8_dw_3x3s2__wasm128, WASM128, S8, 3, 2) \
+  M(gs_s8_dw_any__wasm128, WASM128, S8, 0, 0) \
+  M(gs_f32_dw_any__wasm128, WASM128, F32, 0, 0)
+
+#define BINARY_LIST(M) \
+  M(gs_s8_add_8__wasm128, WASM128, ADD) \
+  M(gs_s8_sub_8__wasm128, WASM128, SUB) \
+  M(gs_s8_mul_8__wasm128, WASM128, MUL)
+
+#include "../table.h"
+
+const gs_kernel_table gs_table_wasm = GS_TABLE;
