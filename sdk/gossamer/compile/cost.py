@@ -34,6 +34,8 @@ _COMPATIBLE = {
     "unstructured": ("unstructured",),
 }
 _COARSER = ("4x4", "1x4", "4x1")
+_FITTING_LIMIT = 0.98
+"""A form that the zeros were made for is tried when it leaves out at least a fiftieth of the matrix."""
 _COARSE_LIMIT = 0.5
 """A block form that the zeros were not made for is tried when it stores at most this share of the matrix."""
 _MODEL_COST = {"int8": {"4x4": 1.4, "1x4": 1.9, "4x1": 2.6}, "float32": {"4x1": 1.1, "unstructured": 2.6}}
@@ -170,12 +172,15 @@ class _Clock:
             us = self.table.get(self.machine, key)
             if us is not None and (not again or key in self.fresh):
                 known[key] = us
-        missing = {key: pattern for pattern, key in reversed(keys.items()) if key not in known}
+        missing: dict[str, str] = {}
+        for pattern, key in keys.items():
+            if key not in known:
+                missing.setdefault(key, pattern)
         if missing:
             # Known times stay, so that choices made by them stay. New ones are timed beside dense, whose known time
             # brings them to the same footing: only times of one moment compare.
             isa = None if self.target.isa == "best" else self.target.isa
-            patterns = list(dict.fromkeys(["dense", *reversed(missing.values())]))
+            patterns = list(dict.fromkeys(["dense", *missing.values()]))
             found = measure(op, patterns, threads=self.target.threads, isa=isa)
             footing = known[keys["dense"]] / found["dense"] if keys["dense"] in known else 1.0
             for key, pattern in missing.items():
@@ -201,7 +206,7 @@ def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
     forms = _forms(matrix, columns, asked)
     if len(forms) == 1:
         weights.pattern = "dense"
-        reason = f"dense: {sparsity:.0%} zeros leave no block of {asked} empty"
+        reason = f"dense: {sparsity:.0%} zeros leave hardly a block of {asked} empty"
         return LayerChoice(op.name, asked, "dense", None, None, sparsity, reason, False)
     if clock.table is None:
         return _by_model(op, asked, forms, sparsity, clock.why_not)
@@ -230,7 +235,7 @@ def _forms(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> list[_Form
     }
     forms = [_Form("dense", "dense", 1.0, float(matrix.size))]
     for name in dict.fromkeys([*fitting, *_COARSER]):
-        if (name in fitting and stored[name] < 1.0) or stored[name] <= _COARSE_LIMIT:
+        if (name in fitting and stored[name] <= _FITTING_LIMIT) or stored[name] <= _COARSE_LIMIT:
             br, bc = get(name).block
             rows_alone, rows_of_four = ("unstructured", "4x1") if matrix.dtype == np.float32 else ("1x4", name)
             runs = rows_alone if br == 1 else rows_of_four
