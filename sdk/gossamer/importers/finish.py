@@ -86,6 +86,9 @@ def infer_shapes(model: ir.Model, where: str) -> None:
     proto = _light_copy(model, large)
     try:
         onnx.checker.check_model(proto)
+        for output in proto.graph.output:
+            if not output.type.tensor_type.shape.dim:
+                output.type.tensor_type.ClearField("shape")
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(
@@ -140,10 +143,15 @@ def _light_copy(model: ir.Model, large: dict[str, ir.TensorProtocol]) -> onnx.Mo
         if name not in known:
             info = onnx.helper.make_tensor_value_info(name, int(tensor.dtype), list(tensor.shape.numpy()))
             proto.graph.input.append(info)
-    names = set(large)
-    infos = [v for v in proto.graph.value_info if v.name not in names]
+    # What is declared of standard operators' results is compared afterwards; inference starts without it.
+    foreign = {name for node in proto.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+    infos = [v for v in proto.graph.value_info if v.name in foreign]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(infos)
+    for output in proto.graph.output:
+        if output.name not in foreign:
+            output.type.tensor_type.shape.Clear()
+            output.type.tensor_type.shape.SetInParent()  # the checker wants the field, whatever it says
     return proto
 
 

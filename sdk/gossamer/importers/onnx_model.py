@@ -45,6 +45,7 @@ def import_proto(
     refuse_duplicates(proto.graph, where)
     set_shapes(proto, where, input_shapes or {})
     proto = raise_opset(proto, where)
+    forget_inferred(proto)
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir has no exception of its own for a graph that contradicts itself
@@ -115,6 +116,14 @@ def set_shapes(proto: onnx.ModelProto, where: str, shapes: Mapping[str, Sequence
         del proto.graph.value_info[:]
         for output in proto.graph.output:
             output.type.tensor_type.ClearField("shape")
+
+
+def forget_inferred(proto: onnx.ModelProto) -> None:
+    """Drop the stored shapes of standard operators' results: they follow from the inputs, and may be stale."""
+    foreign = {name for node in proto.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+    kept = [info for info in proto.graph.value_info if info.name in foreign]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
 
 
 def raise_opset(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:

@@ -173,6 +173,10 @@ class Builder:
         return tensor.index in self.folded or (tensor.index, form) in self._stored
 
     def set_stored(self, tensor: Tensor, value: ir.Value, form: Form = "plain") -> None:
+        if form == "nchw" and len(tensor.shape) != 4:
+            raise self.broken(f"'{tensor.name}' of shape {list(tensor.shape)} should have rank 4")
+        # Declared shapes steer the conversion (SAME padding); shape inference holds them against the computed ones.
+        value.shape = ir.Shape(tensor.shape if form == "plain" else [tensor.shape[i] for i in TO_NCHW])
         self._stored[tensor.index, form] = value
         self._owned.add(id(value))
 
@@ -187,6 +191,8 @@ class Builder:
         if tensor.index in self.folded:
             array = self.folded[tensor.index]
             if form == "nchw":
+                if array.ndim != 4:
+                    raise self.broken(f"'{tensor.name}' of shape {list(tensor.shape)} should have rank 4")
                 array = np.transpose(array, TO_NCHW)
             value = self.const(array, self.name_of(tensor, form))
         else:
@@ -194,6 +200,8 @@ class Builder:
             source = self._stored.get((tensor.index, other))
             if source is None:
                 raise self.unsupported(f"the value of '{tensor.name}' is not known here (a state variable or resource)")
+            if len(tensor.shape) != 4:
+                raise self.broken(f"'{tensor.name}' of shape {list(tensor.shape)} should have rank 4")
             perm = TO_NCHW if form == "nchw" else TO_NHWC
             name = self.name_of(tensor, form)
             n, h, w, c = tensor.shape

@@ -66,16 +66,20 @@ def convert(graph: Graph, name: str) -> ir.Model:
 
 
 def _convert_one(b: Builder, op: Operator) -> None:
-    if fold(b):
-        return
     converter = CONVERTERS.get(op.kind)
-    if converter is None:
-        extract(b)
-        return
     try:
-        converter(b)
-    except UnsupportedError as error:
-        extract(b, error)
+        if fold(b):
+            return
+        if converter is None:
+            extract(b)
+            return
+        try:
+            converter(b)
+        except UnsupportedError as error:
+            extract(b, error)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        # Shapes, axes and types of a damaged file can contradict each other in more ways than are checked one by one.
+        raise b.broken(f"the operator contradicts its tensors: {error}") from error
 
 
 def _output(b: Builder, index: int) -> ir.Value:

@@ -271,10 +271,10 @@ class _Checker:
     def dataflow(self, graph: Graph) -> None:
         """Operators come in execution order, and every tensor is written once and before it is read."""
         ready = {t.index for t in graph.tensors if t.is_const or t.is_variable}
-        for i in graph.inputs:
-            if graph.tensors[i].is_const:
-                raise ModelError(f"graph input '{graph.tensors[i].name}' is a constant", where=self.where)
-            ready.add(i)
+        for source in graph.inputs:
+            if graph.tensors[source].is_const:
+                raise ModelError(f"graph input '{graph.tensors[source].name}' is a constant", where=self.where)
+            ready.add(source)
         if len(set(graph.inputs)) != len(graph.inputs):
             raise ModelError("a tensor is listed twice among the graph inputs", where=self.where)
         for op in graph.operators:
@@ -291,6 +291,6 @@ class _Checker:
                     raise ModelError(f"output '{graph.tensors[out].name}' is written twice", where=self.at(op.source))
                 ready.add(out)
                 graph.producer[out] = op
-        for i in graph.outputs:
-            if i not in ready:
-                raise ModelError(f"graph output '{graph.tensors[i].name}' is never written", where=self.where)
+        for target in graph.outputs:
+            if target not in ready:
+                raise ModelError(f"graph output '{graph.tensors[target].name}' is never written", where=self.where)
