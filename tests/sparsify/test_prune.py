@@ -137,6 +137,14 @@ def test_include_exclude_and_rules():
     assert "rule" in layers["hidden"].reason
 
 
+def test_keep_dense_says_which_kinds_stay():
+    layers = by_name(prune(net(), SparsifyStep(sparsity=0.5, keep_dense=("depthwise",))))
+    assert layers["stem"].reached == pytest.approx(0.5, abs=0.02) and layers["y"].reached == 0.5
+    assert layers["dw"].pattern == "dense" and layers["group"].pattern == "dense"
+    layers = by_name(prune(net(), SparsifyStep(sparsity=0.5, keep_dense=())))
+    assert [n for n, layer in layers.items() if layer.pattern == "dense"] == ["group"]
+
+
 def test_rules_by_operator_leave_the_defaults_dense():
     layers = by_name(prune(net(), SparsifyStep(sparsity=0.5, layers=(LayerRule(op="Conv", pattern="4x4"),))))
     assert layers["stem"].pattern == "dense" and layers["pw"].pattern == "4x4"

@@ -94,8 +94,8 @@ class LayerRule(_Step):
 class SparsifyStep(_Step):
     """One-shot pruning by magnitude.
 
-    The first convolution, depthwise and grouped convolutions and the last classifier stay dense unless `include` or the
-    `match` of a rule names them.
+    What `keep_dense` lists (by default the first convolution, depthwise convolutions and the classifier) and grouped
+    convolutions stay dense unless `include` or the `match` of a rule names them.
     """
 
     pattern: PatternName = Field(default="1x4", description="unstructured, 1x4, 4x1, 4x4, or n:m such as 2:4")
@@ -109,6 +109,10 @@ class SparsifyStep(_Step):
     )
     min_fraction: Annotated[float, BeforeValidator(_number)] = Field(
         default=0.0005, ge=0.0, le=1.0, description="global: every layer keeps at least this share of all weights"
+    )
+    keep_dense: Annotated[tuple[Literal["first_conv", "depthwise", "classifier"], ...], Field(strict=False)] = Field(
+        default=("first_conv", "depthwise", "classifier"),
+        description="kinds of layers that stay dense; classifier: every layer after which no other layer has weights",
     )
     include: Names = Field(default=(), description="node names or globs to prune although they are dense by default")
     exclude: Names = Field(default=(), description="node names or globs to leave dense")

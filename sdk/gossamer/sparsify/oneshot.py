@@ -103,9 +103,9 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
     """Zeroes the least important weights of ``model``, in place.
 
     Works on float weights and on int8 or uint8 ones behind DequantizeLinear, where a pruned weight equals its zero
-    point. Importance is the magnitude of the real weight. The first convolution, depthwise and grouped convolutions and
-    the last layers stay dense unless ``include`` or the ``match`` of a rule names them. Every pruned node carries its
-    pattern in ``metadata_props["gossamer.pattern"]``.
+    point. Importance is the magnitude of the real weight. What ``keep_dense`` lists and grouped convolutions stay dense
+    unless ``include`` or the ``match`` of a rule names them. Every pruned node carries its pattern in
+    ``metadata_props["gossamer.pattern"]``.
 
     Args:
         model: the graph; initializers are replaced.
@@ -147,13 +147,13 @@ def _job(layer: Layer, step: SparsifyStep, *, is_first: bool, is_last: bool) -> 
         return _Job(layer, None, None, "dense by a rule of the recipe")
     named = any(_matches(glob, layer) for glob in step.include) or (rule is not None and rule.match is not None)
     if not named:
-        if is_first:
+        if is_first and "first_conv" in step.keep_dense:
             return _Job(layer, None, None, "first convolution: dense by default")
-        if layer.depthwise:
+        if layer.depthwise and "depthwise" in step.keep_dense:
             return _Job(layer, None, None, "depthwise convolution: dense by default")
-        if layer.node.op_type == "Conv" and layer.groups > 1:
+        if layer.groups > 1 and not layer.depthwise:
             return _Job(layer, None, None, "grouped convolution: no sparse kernel")
-        if is_last:
+        if is_last and "classifier" in step.keep_dense:
             return _Job(layer, None, None, "last classifier: dense by default")
     pattern = get(rule.pattern if rule is not None and rule.pattern else step.pattern)
     sparsity = rule.sparsity if rule is not None else None
