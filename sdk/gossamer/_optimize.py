@@ -345,7 +345,7 @@ def _layer(record: Any, choice: Any, pruned: Any, infos: Mapping[str, Any], sour
         source=sources.get(record.name, ""),
         kind=info.kind if info is not None else "",
         dtype=info.dtype if info is not None else "",
-        pruned_pattern=record.asked,
+        pruned_pattern=choice.asked if choice is not None else record.asked,
         pattern=record.pattern,
         sparsity_percent=round(100.0 * record.sparsity, 4),
         weights=record.weights,
