@@ -65,6 +65,7 @@ def _struct(name: str) -> list[tuple[str, int, int]]:
         (pl.Un, "GS_UN_", {}),
         (pl.Red, "GS_RED_", {}),
         (pl.PadMode, "GS_PAD_", {}),
+        (pl.Rounding, "GS_ROUND_", {}),
         (pl.Encoding, "GS_ENC_", {}),
         (pl.PatternLabel, "GS_PATTERN_", {"B1X4": "1X4", "B4X1": "4X1", "B4X4": "4X4"}),
         (pl.P, "GS_P_", {}),

@@ -158,10 +158,14 @@ enum {
   GS_P_WBC = 12,   /* block columns */
   GS_P_WBLOCKS = 13, /* stored blocks */
   GS_P_WENC = 14,  /* GS_ENC_* */
-  GS_P_WLABEL = 15, /* GS_PATTERN_*, for reports and kernel choice */
+  GS_P_WLABEL = 15, /* GS_PATTERN_* that runs. DENSE with blocks: stored in blocks, spread out at load; no column repeats */
   GS_P_WN = 16, GS_P_WM = 17, /* of n:m, else 0 */
+  GS_P_ROUND = 18, /* AVGPOOL q: GS_ROUND_* */
   GS_P_QLO = 20, GS_P_QHI = 21 /* int8 output clamp, within [-128, 127] */
 };
+/* How an int8 average rounds. HALF_AWAY: TFLite's integer rule for int8, half away from zero of the stored value;
+ * HALF_UP: the same for uint8 values that were shifted to int8. Both need equal scale and zero point of x and y. */
+enum { GS_ROUND_EVEN = 0, GS_ROUND_HALF_AWAY = 1, GS_ROUND_HALF_UP = 2 };
 enum { GS_F_LO = 0, GS_F_HI = 1, /* f32 output clamp, -inf and +inf where there is none */
        GS_F_RA = 2, GS_F_RB = 3 };
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+ROUNDING_KEY = "gossamer.rounding"
+"""Node metadata: ``integer`` for an average that TFLite takes in integers."""
 SOURCE_KEY = "gossamer.source"
 """Node metadata: where the user wrote the node."""
 PATTERN_KEY = "gossamer.pattern"
@@ -55,6 +57,7 @@ class Node:
     domain: str = ""
     captures: tuple[str, ...] = ()
     pattern: str = ""
+    rounding: str = ""
 
     def input(self, index: int) -> str:
         """Name of an input, ``""`` when absent."""
@@ -365,6 +368,7 @@ def from_model(model: ir.Model, shapes: dict[str, tuple[int, ...]] | None = None
                 domain="" if n.domain == "ai.onnx" else n.domain,
                 captures=_captures(n),
                 pattern=n.metadata_props.get(PATTERN_KEY, ""),
+                rounding=n.metadata_props.get(ROUNDING_KEY, ""),
             )
         )
         for o in n.outputs:

@@ -7,7 +7,7 @@ import numpy as np
 from gossamer.compile.graph import Node
 from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.passes_canonical import ints
-from gossamer.compile.plan import F, OpKind, PadMode, Red
+from gossamer.compile.plan import F, OpKind, P, PadMode, Red, Rounding
 from gossamer.compile.quantized import Match, in_quantized_region, integer_input, match
 from gossamer.compile.rules import Context, require
 from gossamer.compile.windows import Window, window_of
@@ -84,6 +84,10 @@ def average_pool(c: Context, node: Node) -> None:
         window = Window(window.kernel, window.stride, window.dilation, (0, 0), (0, 0), window.extra)
     y = c.v.new(out, Form.CB)
     p = window.slots(int(count_pad))
+    if not isinstance(integer, str) and node.rounding == "integer" and ratio == 1.0:
+        unsigned = c.g.dtype(integer[0]) == np.uint8
+        if source.zero_point == y.zero_point:
+            p[int(P.ROUND)] = int(Rounding.HALF_UP if unsigned else Rounding.HALF_AWAY)
     c.v.emit(OpKind.AVGPOOL, [source], [y], p=p, f={F.RA: ratio})
     c.v.hold(out, y)
     if not isinstance(integer, str):

@@ -154,6 +154,14 @@ class PadMode(enum.IntEnum):
     REFLECT = 2
 
 
+class Rounding(enum.IntEnum):
+    """How an int8 average rounds; the last two are TFLite's integer rules for int8 and uint8."""
+
+    EVEN = 0
+    HALF_AWAY = 1
+    HALF_UP = 2
+
+
 class Encoding(enum.IntEnum):
     DELTA8 = 1
     BITMAP = 2
@@ -189,6 +197,7 @@ class P(enum.IntEnum):
     WLABEL = 15
     WN = 16
     WM = 17
+    ROUND = 18
     QLO = 20
     QHI = 21
 

@@ -39,6 +39,8 @@ gs_status gs_avgpool_check(const gs_op *op, gs_error *error) {
   if (op->in[0]->dtype != GS_S8) return GS_OK;
   gs_window w = gs_window_of(op);
   if ((uint64_t)w.kh * w.kw > 1u << 22) GS_REFUSE("window of %ux%u may overflow 32 bits", w.kh, w.kw);
+  GS_TRY(gs_check_param(op, GS_P_ROUND, "rounding", GS_ROUND_EVEN, GS_ROUND_HALF_UP, error));
+  if (op->p[GS_P_ROUND] != GS_ROUND_EVEN) GS_TRY(gs_check_same_quant(op, op->in[0], op->out[0], error));
   return gs_check_multiplier(op, GS_F_RA, error);
 }
 
@@ -91,6 +93,13 @@ static void max_f32(const float *x, const taps *t, float *y) {
   *y = top;
 }
 
+/* The integer mean of n stored values by TFLite's rules; |sum| is at most 128 * 2^22. */
+static int32_t integer_mean(int32_t sum, int32_t n, int rounding) {
+  int32_t half = n / 2;
+  if (rounding == GS_ROUND_HALF_UP) return (sum + 128 * n + half) / n - 128;
+  return sum > 0 ? (sum + half) / n : (sum - half) / n;
+}
+
 static void average_s8(const gs_op *op, const int8_t *x, const taps *t, int8_t *y) {
   int32_t acc[4] = {0}, n = (int32_t)(t->rows * t->cols);
   for (uint32_t r = 0; r < t->rows; r++)
@@ -98,6 +107,12 @@ static void average_s8(const gs_op *op, const int8_t *x, const taps *t, int8_t *
       const int8_t *v = x + (t->at + r * t->row_step + c * t->col_step) * 4;
       for (int l = 0; l < 4; l++) acc[l] += v[l];
     }
+  int rounding = op->p[GS_P_ROUND];
+  if (rounding != GS_ROUND_EVEN) { /* padding that counts adds nothing to the sum of x - zp */
+    int32_t pad = ((int32_t)t->count - n) * op->in[0]->zp;
+    for (int l = 0; l < 4; l++) y[l] = (int8_t)integer_mean(acc[l] + pad, (int32_t)t->count, rounding);
+    return;
+  }
   float scale = op->f[GS_F_RA] / (float)t->count;
   for (int l = 0; l < 4; l++)
     y[l] = (int8_t)gs_requantize((float)(acc[l] - n * op->in[0]->zp) * scale, op->out[0]->zp, -128, 127);

@@ -18,7 +18,7 @@ def _spatial(b: Builder) -> tuple[Tensor, Tensor]:
     return source, b.output()
 
 
-def _pool(b: Builder, op_type: str) -> None:
+def _pool(b: Builder, op_type: str, rounding: str | None = None) -> None:
     assert b.op is not None
     source, out = _spatial(b)
     kernel = (int(b.op.option("filter_height", 1)), int(b.op.option("filter_width", 1)))
@@ -26,11 +26,14 @@ def _pool(b: Builder, op_type: str) -> None:
     del attributes["dilations"]
     attributes["kernel_shape"] = list(kernel)
     (value,) = b.emit(op_type, [b.real(source, "nchw")], attributes, name=out.name)
+    if rounding is not None:
+        # What a quantised average does with ties is not for ONNX to say: the compiler reads it here.
+        b.nodes[-1].metadata_props["gossamer.rounding"] = rounding
     b.put(out, fused(b, value, out.name), "nchw")
 
 
 def average_pool_2d(b: Builder) -> None:
-    _pool(b, "AveragePool")  # count_include_pad = 0: TFLite divides by the pixels inside the image
+    _pool(b, "AveragePool", rounding="integer")  # count_include_pad = 0: it divides by the pixels inside the image
 
 
 def max_pool_2d(b: Builder) -> None:
