@@ -1,0 +1,80 @@
+/**
+ * Tests of the web runtime. GOSSAMER_TEST_BUNDLES names a folder that tests/native/test_web.py fills: bundles, raw inputs
+ * and the native results, listed in cases.json.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+
+import { GossamerError, Session, detect } from './gossamer.mjs';
+
+const folder = process.env.GOSSAMER_TEST_BUNDLES;
+const skip = folder === undefined ? 'run by tests/native/test_web.py, which sets GOSSAMER_TEST_BUNDLES' : false;
+const file = (name) => readFileSync(`${folder}/${name}`);
+const description = folder ? JSON.parse(file('cases.json').toString()) : { cases: [] };
+const base = folder ? pathToFileURL(`${description.wasm}/`) : undefined;
+const arrays = { int8: Int8Array, float32: Float32Array, uint8: Uint8Array };
+const values = (name, dtype) => new arrays[dtype](Uint8Array.from(file(name)).buffer);
+
+test('this engine is recognised', () => {
+  assert.equal(detect().simd, true);
+  assert.equal(detect().relaxed, process.execArgv.includes('--experimental-wasm-relaxed-simd'));
+});
+
+for (const c of description.cases)
+  test(`${c.bundle} gives the native result`, { skip }, async () => {
+    const session = await Session.open(file(c.bundle), { verify: false, base });
+    assert.deepEqual(session.inputs.map((p) => p.shape), c.inputs.map((i) => i.shape));
+    const inputs = c.inputs.map((i) => values(i.file, i.dtype));
+    for (let again = 0; again < 2; again++) {
+      const results = session.run(inputs);
+      for (const [i, expected] of c.outputs.entries()) {
+        const got = results[session.outputs[i].name];
+        const want = values(expected.file, expected.dtype);
+        assert.equal(got.length, want.length);
+        if (expected.dtype === 'int8') assert.deepEqual(got, want);
+        else want.forEach((v, k) => assert.ok(Math.abs(got[k] - v) <= 1e-4 * Math.max(1, Math.abs(v)), `${k}: ${got[k]} ${v}`));
+      }
+    }
+    const profile = session.profile(inputs, { runs: 3, warmup: 0 });
+    assert.equal(profile.operators.length, c.operators);
+    assert.ok(profile.operators.every((o) => o.min_us <= o.median_us && o.median_us <= o.p90_us));
+    session.close();
+    assert.throws(() => session.run(inputs), /closed/);
+  });
+
+test('wrong use is refused with what is needed', { skip }, async () => {
+  const c = description.cases[0];
+  const bytes = file(c.bundle);
+  const session = await Session.open(bytes, { verify: false, base });
+  assert.throws(() => session.run([]), /0 inputs were given; the model has 1/);
+  assert.throws(() => session.run([new Float64Array(4)]), (e) => e instanceof GossamerError && /needs Int8Array of/.test(e.message));
+  assert.throws(() => session.run([new Int8Array(3)]), /not of 3/);
+  assert.throws(() => session.profile([], { runs: 0 }), /runs must be 1 or more/);
+  session.close();
+  await assert.rejects(Session.open(bytes, { base }), /trustedKeys/);
+  await assert.rejects(Session.open(bytes, { trustedKeys: [new Uint8Array(3)], base }), /32 bytes/);
+  await assert.rejects(Session.open(bytes, { verify: false, isa: 'avx9', base }), /no instruction set/);
+});
+
+test('broken and unsigned bundles are refused', { skip }, async () => {
+  const bytes = file(description.cases[0].bundle);
+  const key = new Uint8Array(32).fill(7);
+  await assert.rejects(Session.open(bytes, { trustedKeys: [key], base }), (e) => e.status === 'SIGNATURE');
+  await assert.rejects(Session.open(bytes.subarray(0, 100), { verify: false, base }), (e) => e.status === 'FORMAT');
+  await assert.rejects(Session.open(new Uint8Array(0), { verify: false, base }), (e) => e.status === 'FORMAT');
+});
+
+test('a signed bundle opens with its key alone', { skip: skip || !existsSync(`${folder}/signed.goss`) }, async () => {
+  const bytes = Uint8Array.from(file('signed.goss'));
+  const key = Uint8Array.from(file('signed.key'));
+  (await Session.open(bytes, { trustedKeys: [new Uint8Array(32).fill(1), key], base })).close();
+  bytes[200] ^= 1;
+  await assert.rejects(Session.open(bytes, { trustedKeys: [key], base }), (e) => e.status === 'SIGNATURE');
+});
+
+test('many sessions leave no memory behind', { skip }, async () => {
+  const bytes = file(description.cases[0].bundle);
+  for (let i = 0; i < 3000; i++) (await Session.open(bytes, { verify: false, base })).close();
+});
