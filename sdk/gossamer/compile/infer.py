@@ -22,6 +22,8 @@ _SMALL = 4096
 """Elements up to which constants are shown to shape inference (Reshape's shape, Slice's starts, ...)."""
 _SAME_SHAPE = {"Gelu", "FastGelu", "QuickGelu", "BiasGelu", "QuantizeLinear", "DequantizeLinear"}
 """com.microsoft operators whose first output has the shape of their first input."""
+_LIKE_FIRST = {"GroupNormalization"}
+"""ONNX operators without shape inference whose output is typed like their first input."""
 
 
 def evaluate(node: Node, values: list[Array | None], opsets: dict[str, int]) -> list[Array]:
@@ -79,8 +81,9 @@ def _infer_types(g: Graph, node: Node) -> list[Type | None]:
                 where=node.source,
                 hint="inputs are " + ", ".join(f"{i!r} {list(g.shape(i))}" for i in node.reads),
             ) from error
-        body = schema.has_function or schema.has_context_dependent_function
-        if body and not any(t.tensor_type.HasField("shape") for t in made.values()):
+        if node.op_type in _LIKE_FIRST and not node.domain:
+            made = {node.outputs[0]: types[node.inputs[0]]}
+        elif schema.has_function and not any(t.tensor_type.HasField("shape") for t in made.values()):
             made = _infer_function(g, node, types)
         for name, proto in made.items():
             tensor = proto.tensor_type

@@ -37,6 +37,7 @@ def run(g: Graph, report: LowerReport) -> None:
         if not changed:
             break
     passes_qdq.make_integer(g, report)
+    passes_canonical.expand_functions(g)
     for _ in range(20):
         changed = remove_noops(g, report) + compose_movement(g) + passes_canonical.merge_pads(g, report)
         g.remove_dead()

@@ -462,6 +462,56 @@ _RULES = {
 }
 
 
+def expand_functions(g: Graph) -> int:
+    """Functions that the core has no f32 operator for, as several that it has. Runs after int8 tables are made."""
+    changed = 0
+    for node in list(g.nodes):
+        if not node.domain and node.op_type in _FUNCTIONS and g.dtype(node.outputs[0]) == np.float32:
+            build = Build(g, node)
+            if _FUNCTIONS[node.op_type](build, node):
+                build.nodes[-1].outputs = [node.outputs[0]]
+                changed += build.done()
+    return changed
+
+
+def _mish(build: Build, node: Node) -> bool:
+    x, shape = node.inputs[0], build.g.shape(node.inputs[0])
+    build("Mul", [x, build("Tanh", [build("Softplus", [x], shape)], shape)], shape)
+    return True
+
+
+def _softsign(build: Build, node: Node) -> bool:
+    x, shape = node.inputs[0], build.g.shape(node.inputs[0])
+    build("Div", [x, build("Add", [build("Abs", [x], shape), build.const(1.0)], shape)], shape)
+    return True
+
+
+def _selu(build: Build, node: Node) -> bool:
+    x, shape = node.inputs[0], build.g.shape(node.inputs[0])
+    y = build("Elu", [x], shape, alpha=float(node.attrs.get("alpha", 1.6732632)))
+    build("Mul", [y, build.const(float(node.attrs.get("gamma", 1.0507010)))], shape)
+    return True
+
+
+def _celu(build: Build, node: Node) -> bool:
+    x, shape, alpha = node.inputs[0], build.g.shape(node.inputs[0]), float(node.attrs.get("alpha", 1.0))
+    y = build("Elu", [build("Mul", [x, build.const(1.0 / alpha)], shape)], shape, alpha=1.0)
+    build("Mul", [y, build.const(alpha)], shape)
+    return True
+
+
+def _swish(build: Build, node: Node) -> bool:
+    x, shape, alpha = node.inputs[0], build.g.shape(node.inputs[0]), float(node.attrs.get("alpha", 1.0))
+    if alpha == 1.0:
+        return False
+    gate = build("Sigmoid", [build("Mul", [x, build.const(alpha)], shape)], shape)
+    build("Mul", [x, gate], shape)
+    return True
+
+
+_FUNCTIONS = {"Mish": _mish, "Softsign": _softsign, "Selu": _selu, "Celu": _celu, "Swish": _swish}
+
+
 def merge_pads(g: Graph, report: LowerReport) -> int:
     """Zero padding of the spatial axes before Conv becomes the convolution's own, also through DequantizeLinear."""
     changed = 0
