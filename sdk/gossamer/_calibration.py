@@ -63,7 +63,7 @@ def _read(source: Any, ports: Sequence[pb.Port], limit: int | None, progress: An
     if isinstance(items, (list, tuple)) and items and all(isinstance(i, (str, os.PathLike)) for i in items):
         yield from _files(list(items), ports, limit, progress)
         return
-    total = min(len(items), limit or len(items)) if isinstance(items, (list, tuple)) else 0
+    total = min(len(items), limit or len(items)) if isinstance(items, (list, tuple)) else limit or 0
     for i, item in enumerate(itertools.islice(items, limit)):
         sample = item if isinstance(item, Mapping) else {_only(ports).name: item}
         yield _checked({k: np.asarray(v) for k, v in sample.items()}, ports, f"sample {i}")
@@ -109,7 +109,9 @@ def _stack(arrays: dict[str, npt.NDArray[Any]], ports: Sequence[pb.Port], where:
     if all(a.shape == shapes[n] for n, a in arrays.items()):
         yield _checked(arrays, ports, where)
         return
-    counts = {len(a) if a.ndim else 0 for a in arrays.values()}
+    if any(a.ndim == 0 or not a.size for a in arrays.values()):
+        raise CalibrationError("the arrays hold no samples", where=where, hint="samples lie along axis 0")
+    counts = {len(a) for a in arrays.values()}
     if len(counts) != 1:
         raise CalibrationError(f"the arrays hold different numbers of samples: {sorted(counts)}", where=where)
     for i in range(counts.pop()):

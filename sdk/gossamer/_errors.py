@@ -26,6 +26,9 @@ Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unkno
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from gossamer_runtime._errors import (
     BackendError,
     BundleError,
@@ -55,6 +58,7 @@ __all__ = [
     "RecipeError",
     "SignatureError",
     "UnsupportedError",
+    "located",
 ]
 
 
@@ -98,6 +102,17 @@ class MismatchError(GossamerError):
     """Verification found outputs further apart than allowed."""
 
     exit_code = 14
+
+
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+    """Errors from inside that name no place get this one: for functions that see bytes and not their file."""
+    try:
+        yield
+    except GossamerError as e:
+        if e.where in (None, "<bytes>"):
+            e.where = where
+        raise
 
 
 EXIT_INTERRUPTED = 130

@@ -53,7 +53,7 @@ def model_ports(values: Iterable[Any], side: str) -> list[pb.Port]:
                 continue
             raise UnsupportedError(
                 f"input {name!r} has no fixed shape: {value.shape}",
-                hint=f"export it with fixed shapes, or give one: shapes={{{name!r}: (1, 3, 224, 224)}} "
+                hint=f"export it with fixed shapes, or give one: input_shapes={{{name!r}: (1, 3, 224, 224)}} "
                 f"(--shape {name}=1,3,224,224)",
             )
         dtype = value.dtype.numpy().name if value.dtype is not None else ""

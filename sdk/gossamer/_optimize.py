@@ -69,7 +69,7 @@ def optimize(
     license: str = "",
     labels: Sequence[str] | None = None,
     preprocess: Any = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     example_inputs: Any = None,
     metrics: Sequence[pb.Metric] = (),
     progress: Progress | None = None,
@@ -88,7 +88,7 @@ def optimize(
         preprocess: how a picture becomes the input: a preset (``unit``, ``signed``, ``imagenet``, ``raw``) or a mapping
             as in a recipe. Default: the recipe's, else the model's own metadata, else centre crop to 0..1 (bytes for
             8-bit inputs).
-        shapes: fixes inputs whose shape the model leaves open.
+        input_shapes: fixes inputs whose shape the model leaves open.
         example_inputs: for a torch module.
         metrics: measured numbers to put into the manifest.
         progress: called as stages start, advance and end.
@@ -108,7 +108,7 @@ def optimize(
     job = _Job(loaded_recipe, pb.Manifest(), progress)
 
     with job.stage("load"):
-        graph = _load(model, example_inputs, name, shapes)
+        graph = _load(model, example_inputs, name, input_shapes)
         ports, original = _describe(job, graph, model, name, version, license, preprocess)
     with _maybe(job, "prune", loaded_recipe.sparsify):
         pruned = _prune(job, graph)
@@ -168,16 +168,9 @@ def _maybe(job: _Job, name: str, step: object) -> Iterator[None]:
 def _load(
     model: Any, example_inputs: Any, name: str | None, shapes: Mapping[str, Sequence[int]] | None
 ) -> onnx_ir.Model:
-    import onnx_ir as ir
-
     from gossamer._load import load
 
-    graph = load(model, example_inputs=example_inputs, name=name)
-    inputs = {v.name: v for v in graph.graph.inputs}
-    for port, dims in (shapes or {}).items():
-        if port not in inputs:
-            raise ModelError(f"the model has no input {port!r}", hint=f"its inputs: {sorted(map(str, inputs))}")
-        inputs[port].shape = ir.Shape([int(d) for d in dims])
+    graph = load(model, example_inputs=example_inputs, name=name, input_shapes=shapes or None)
     for value_name, value in graph.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or not tensor.dtype.is_floating_point():

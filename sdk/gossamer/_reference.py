@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gossamer._errors import BackendError, ModelError
+from gossamer._errors import BackendError, ModelError, UnsupportedError
 
 Array = npt.NDArray[Any]
 
@@ -47,10 +47,12 @@ def open_reference(
     else:
         from gossamer._load import load
 
-        model = load(source, example_inputs=example_inputs)
-    for value in model.graph.inputs:
-        if shapes and value.name and value.name in shapes:
-            value.shape = ir.Shape([int(d) for d in shapes[value.name]])
+        try:
+            model = load(source, example_inputs=example_inputs)
+        except UnsupportedError:  # perhaps a dynamic shape: the bundle's fix it
+            if not shapes:
+                raise
+            model = load(source, example_inputs=example_inputs, input_shapes=shapes)
     return _onnxruntime(ir.to_proto(model).SerializeToString())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gossamer import _atomic
-from gossamer._errors import BundleError
+from gossamer._errors import BundleError, located
 from gossamer.bundle import container, keys
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def sign_file(
         OutputError: the result cannot be written; the old file is untouched.
     """
     private = keys.load_private(key)
-    return _atomic.write(output or path, sign(read(path), private))
+    with located(os.fspath(path)):
+        data = sign(read(path), private)
+    return _atomic.write(output or path, data)
 
 
 def read(path: str | os.PathLike[str]) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer._errors import SignatureError
+from gossamer._errors import SignatureError, located
 from gossamer.bundle import container, keys
 from gossamer_runtime import _native, _trust
 
@@ -83,7 +83,8 @@ def verify(
         SignatureError: unsigned, changed since it was signed, or signed by a key that is not trusted.
         BundleError: the core refuses the bytes.
     """
-    found = signer(data, trusted_keys)
+    with located(where):
+        found = signer(data, trusted_keys)
     if found.public is None:
         raise SignatureError("the bundle is not signed", where=where, hint="sign it with 'gossamer sign'")
     if not found.valid:

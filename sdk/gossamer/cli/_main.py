@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     if not debug:
         warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)  # libraries log what becomes an error of ours anyway
     try:
         signal.signal(signal.SIGTERM, _terminate)
         code = app.main(args=arguments, prog_name="gossamer", standalone_mode=False)
@@ -73,6 +75,8 @@ def run(arguments: list[str]) -> int:
             as_json,
         )
         return 1
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -100,7 +100,7 @@ def command(
             license=license,
             labels=_labels(labels),
             preprocess=preprocess,
-            shapes=shapes,
+            input_shapes=shapes,
             progress=bar,
         )
     written: dict[str, Any] = {}

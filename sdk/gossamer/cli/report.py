@@ -33,13 +33,15 @@ def command(
 ) -> None:
     """Write one self-contained HTML page: pictures with decisions, layers, sizes, accuracy, latency."""
     from gossamer import _atomic, _images
+    from gossamer._errors import located
     from gossamer.bundle.sign import read
     from gossamer.report import bundle_report
 
     _atomic.check_target(output)
     data = read(bundle)
     photos = [(p.name, _images.open_image(p)) for p in _images.image_files(inputs)] if inputs else []
-    page = bundle_report(data, photos=photos, against=against, runs=runs, verify=not no_verify, where=str(bundle))
+    with located(str(bundle)):
+        page = bundle_report(data, photos=photos, against=against, runs=runs, verify=not no_verify, where=str(bundle))
     path = _atomic.write_text(output, page)
     if as_json:
         print_json({"report": str(path), "bytes": len(page.encode())})

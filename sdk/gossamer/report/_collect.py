@@ -110,6 +110,7 @@ def collect(
     verify: bool = True,
     where: str = "<bytes>",
     dense: bytes | None = None,
+    agreement: Agreement | None = None,
     accuracy: Sequence[AccuracyRow] = (),
     notes: Sequence[str] = (),
 ) -> ReportData:
@@ -123,6 +124,7 @@ def collect(
         verify: check the signature.
         where: the bundle's name for the page.
         dense: a bundle of the same model with all layers dense, timed beside it.
+        agreement: a comparison to show; by default one on 8 random inputs when ``against`` is given.
         accuracy: measured rows to show.
         notes: sentences to show.
 
@@ -141,8 +143,7 @@ def collect(
     if dense is not None:
         with Session(dense, verify=verify) as session:
             dense_profile = session.profile(runs=runs)
-    agreement = None
-    if against is not None:
+    if agreement is None and against is not None:
         agreement = verify_against(data, against, samples=8, verify=verify)
     sources = manifest.get("provenance", {}).get("sources", [])
     return ReportData(
