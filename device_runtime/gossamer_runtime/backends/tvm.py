@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,6 @@ def open(payload: bytes, *, threads: int = 1) -> _Partition:
             file.write(payload)
         library = tvm.runtime.load_module(path)
     finally:
-        os.unlink(path)
+        Path(path).unlink()
     device = tvm.cpu()
     return _Partition(tvm, relax.VirtualMachine(library, device), device)
