@@ -93,6 +93,7 @@ def test_dense_is_kept_when_it_is_faster(clock):
     choice = one(op, table=CostTable(None))
     assert op.weights.pattern == choice.pattern == "dense"
     assert choice.reason == "dense kept: 75% zeros in 1x4 cost 14 us, dense 12 us"
+    assert op.weights.storage == "1x4"  # runs dense, stays small in the file
 
 
 def test_equal_times_go_to_the_smaller_form(clock):
@@ -300,12 +301,52 @@ def test_every_stored_form_computes_the_same(core, pattern, dtype):
     rng = np.random.default_rng(0)
     shape = (1, 20, 8, 8)
     x = rng.integers(-128, 128, shape).astype(np.int8) if dtype == np.int8 else rng.random(shape, np.float32)
-    with (
-        Session(measure.bundle_of(op, "dense"), verify=False) as dense,
-        Session(measure.bundle_of(op, pattern), verify=False) as other,
-    ):
-        want, got = dense.run(x), other.run(x)
+    with Session(measure.bundle_of(op, "dense"), verify=False) as dense:
+        want = dense.run(x)
+    with Session(measure.bundle_of(op, pattern), verify=False) as other:
+        got = other.run(x)
     if dtype == np.int8:
         assert np.array_equal(want, got) and len(np.unique(want)) > 10
     else:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("storage", ["1x4", "4x4", "4x1", "unstructured"])
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+@pytest.mark.parametrize("k", [1, 3])
+def test_stored_in_blocks_and_run_dense(core, storage, dtype, k):
+    from gossamer_runtime import Session
+
+    def bundle(stored):
+        op = conv("4x4", 0.75, cin=22, cout=19, dtype=dtype, k=k)
+        op.weights.storage = stored
+        return bytes_of([op])
+
+    rng = np.random.default_rng(0)
+    shape = (1, 22, 8, 8)
+    x = rng.integers(-128, 128, shape).astype(np.int8) if dtype == np.int8 else rng.random(shape, np.float32)
+    whole, small = bundle("dense"), bundle(storage)
+    assert len(small) < len(whole)
+    with Session(whole, verify=False) as dense, Session(small, verify=False) as spread:
+        assert np.array_equal(dense.run(x), spread.run(x))
+        ours, theirs = (next(o for o in s.profile(runs=1).ops if o.name == "conv") for s in (spread, dense))
+    assert (ours.kernel, ours.pattern, ours.sparsity_percent) == (theirs.kernel, "dense", theirs.sparsity_percent)
+
+
+def test_the_core_refuses_repeated_columns_of_weights_that_run_dense(core):
+    from gossamer._errors import BundleError
+    from gossamer_runtime import Session
+
+    op = conv(k=1)
+    op.weights.dense = op.weights.dense.astype(np.int16)
+    op.weights.dense[0, 0, 0, 0] = 200
+    plan_bytes = bytes_of([op])
+    with Session(plan_bytes, verify=False):
+        pass
+    op = conv(k=1)
+    op.weights.dense = op.weights.dense.astype(np.int16)
+    op.weights.dense[0, 0, 0, 0] = 200
+    encode_weights(Plan([op], [], []))
+    op.p[P.WLABEL] = 0
+    with pytest.raises(BundleError, match="run dense repeat a column"):
+        Session(bytes_of([op]), verify=False)

@@ -174,6 +174,21 @@ def test_grouped_convolutions_stay_dense_and_say_so():
     assert op.p[P.WBR] == 0 and record.pattern == "dense" and "grouped" in record.reason
 
 
+def test_dense_weights_are_stored_in_blocks_where_that_is_smaller():
+    w = masked(np.random.default_rng(0), (16, 1, 1, 64), "1x4", 0.75, np.int8)
+    op = conv(w)
+    op.weights.storage = "1x4"
+    (record,) = encode_weights(Plan([op], [], []))
+    values, index, br, bc, blocks, encoding = stored(op)
+    assert (br, bc, op.p[P.WLABEL]) == (1, 4, PatternLabel.DENSE)
+    assert np.array_equal(decode(values, index, 16, 64, br, bc, blocks, encoding).reshape(w.shape), w)
+    assert record.pattern == "dense" and record.stored_bytes < record.dense_bytes and "1x4" in record.reason
+    op = conv(masked(np.random.default_rng(0), (16, 1, 1, 64), "unstructured", 0.1, np.int8))
+    op.weights.storage = "unstructured"
+    encode_weights(Plan([op], [], []))
+    assert op.p[P.WBR] == 0  # blocks would take more bytes
+
+
 def test_all_zero_weights_store_one_block():
     w = np.zeros((8, 16), dtype=np.int8)
     op = conv(w, "4x4", kind=OpKind.GEMM)

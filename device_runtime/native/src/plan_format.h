@@ -158,7 +158,7 @@ enum {
   GS_P_WBC = 12,   /* block columns */
   GS_P_WBLOCKS = 13, /* stored blocks */
   GS_P_WENC = 14,  /* GS_ENC_* */
-  GS_P_WLABEL = 15, /* GS_PATTERN_* that runs. DENSE with blocks: stored in blocks, spread out at load; no column repeats */
+  GS_P_WLABEL = 15, /* GS_PATTERN_* that runs. DENSE with blocks: spread out at load; then no column repeats */
   GS_P_WN = 16, GS_P_WM = 17, /* of n:m, else 0 */
   GS_P_ROUND = 18, /* AVGPOOL q: GS_ROUND_* */
   GS_P_QLO = 20, GS_P_QHI = 21 /* int8 output clamp, within [-128, 127] */

@@ -126,10 +126,12 @@ static gs_status check_blocks(const gs_op *op, const stored *s, gs_error *error)
   uint64_t at = 0;
   for (uint32_t i = 0; i < s->block_rows; i++) {
     int64_t sums[4] = {0};
-    uint32_t col = 0;
+    uint32_t col = 0, before = UINT32_MAX;
     int got;
     reader_row(&r, i);
     while ((got = reader_next(&r, &col)) == 1) {
+      if (col == before && op->p[GS_P_WLABEL] == GS_PATTERN_DENSE) GS_REFUSE("weights that run dense repeat a column");
+      before = col;
       if (at / (s->br * s->bc) >= s->blocks) GS_REFUSE("index holds more blocks than the %u stored", s->blocks);
       for (uint32_t y = 0; y < s->br; y++)
         for (uint32_t x = 0; x < s->bc; x++, at++) {
@@ -187,6 +189,38 @@ static gs_status decode_dense(const gs_op *op, const stored *s, gs_weights *out,
   out->m.values = to;
   for (uint64_t t = 0; t < (uint64_t)s->rows * s->taps; t++)
     memcpy(to + t * s->cp, (const int8_t *)s->values + t * s->cin, s->cin);
+  return GS_OK;
+}
+
+/* Blocks that run dense (label DENSE): every value at its place in the matrix of decode_dense. */
+static gs_status decode_spread(const gs_op *op, const stored *s, gs_weights *out, gs_error *error) {
+  uint32_t cols = s->taps * (s->dtype == GS_F32 ? s->cin : s->cp);
+  size_t item = s->dtype == GS_F32 ? 4 : 1;
+  uint64_t bytes = (uint64_t)s->rows * cols * item;
+  uint8_t *to = bytes > GS_SCRATCH_MAX ? NULL : gs_alloc((size_t)bytes);
+  if (!to) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for weights");
+  memset(to, 0, (size_t)bytes);
+  out->memory = to;
+  out->m.values = to;
+  reader r = {.s = s};
+  const uint8_t *from = s->values;
+  for (uint32_t i = 0; i < s->block_rows; i++) {
+    uint32_t col = 0;
+    reader_row(&r, i);
+    while (reader_next(&r, &col) == 1) {
+      for (uint32_t y = 0; y < s->br; y++) {
+        for (uint32_t x = 0; x < s->bc; x++, from += item) {
+          uint32_t row = i * s->br + y, c = col * s->bc + x;
+          if (row >= s->rows || c % s->cp >= s->cin) continue; /* padding, checked to be 0 */
+          if (s->dtype == GS_F32) c = c / s->cp * s->cin + c % s->cp;
+          memcpy(to + ((size_t)row * cols + c) * item, from, item);
+          float value = *from;
+          if (s->dtype == GS_F32) memcpy(&value, from, item);
+          out->nonzero += value != 0.0f;
+        }
+      }
+    }
+  }
   return GS_OK;
 }
 
@@ -287,7 +321,9 @@ gs_status gs_weights_decode(const gs_op *op, uint32_t rows, uint32_t kh, uint32_
   out->m.dtype = s.dtype;
   out->m.rows = rows;
   out->m.cols = s.taps * (s.dtype == GS_S8 ? s.cp : s.cin);
-  gs_status status = s.br ? decode_blocks(op, &s, wanted, out, error) : decode_dense(op, &s, out, error);
+  gs_status status = !s.br                       ? decode_dense(op, &s, out, error)
+                     : wanted == GS_FORM_DENSE ? decode_spread(op, &s, out, error)
+                                               : decode_blocks(op, &s, wanted, out, error);
   if (status != GS_OK) gs_weights_free(out);
   return status;
 }

@@ -78,7 +78,8 @@ def choose(
     table: CostTable | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LayerChoice]:
-    """Sets ``Weights.pattern`` of every CONV and GEMM to its fastest stored form, in place.
+    """Sets ``Weights.pattern`` of every CONV and GEMM to its fastest form, in place, and ``Weights.storage`` to the
+    smallest one where dense is fastest.
 
     The same plan, target and cost table give the same choices: a time that is measured is noted in the table as it is
     used.
@@ -222,8 +223,17 @@ def _choose_one(op: Op, clock: _Clock) -> LayerChoice:
         reason = f"sparse {picked} {_us(sparse_us)} beats dense {_us(dense_us)}"
     else:
         reason = f"sparse {picked} {_us(sparse_us)} is as fast as dense {_us(dense_us)} and smaller"
-    weights.pattern = picked
+    _take(op, picked, forms)
     return LayerChoice(op.name, asked, picked, dense_us, sparse_us, sparsity, reason, True, times)
+
+
+def _take(op: Op, picked: str, forms: list[_Form]) -> None:
+    """Notes the form to run and, where that is dense, the smallest form to store."""
+    assert op.weights is not None
+    op.weights.pattern = picked
+    op.weights.storage = (
+        min(forms, key=lambda form: (form.size, form.pattern)).pattern if picked == "dense" else "dense"
+    )
 
 
 def _forms(matrix: npt.NDArray[Any], columns: Columns, asked: str) -> list[_Form]:
@@ -256,7 +266,7 @@ def _by_model(op: Op, asked: str, forms: list[_Form], sparsity: float, why_not: 
         reason = f"dense kept: {sparsity:.0%} zeros in {best} would cost {cost[best]:.2f} of dense ({note})"
     else:
         reason = f"sparse {picked} would cost {cost[picked]:.2f} of dense ({note})"
-    op.weights.pattern = picked
+    _take(op, picked, forms)
     return LayerChoice(op.name, asked, picked, None, None, sparsity, reason, False)
 
 

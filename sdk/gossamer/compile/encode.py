@@ -29,13 +29,13 @@ class EncodedLayer:
     Attributes:
         name: the operator's name.
         asked: the pattern its weights carried.
-        pattern: the pattern they are stored in.
+        pattern: the pattern that runs.
         weights: real weights.
         zeros: of these, zeros.
         blocks: stored blocks, 0 when dense.
         dense_bytes: bytes of the dense array.
         stored_bytes: bytes of values and index.
-        reason: why the stored pattern is not the asked one, or "".
+        reason: why the stored form is not the asked one, or "".
     """
 
     name: str
@@ -56,8 +56,9 @@ class EncodedLayer:
 def encode_weights(plan: Plan) -> list[EncodedLayer]:
     """Replaces ``Op.weights`` by constant inputs, in place, in the order of the operators.
 
-    The stored form is the one ``Weights.pattern`` names. It becomes dense when no block is absent or when the layer is
-    a grouped convolution. Integer weights outside +-127 are split over blocks of equal column (exact, see NUMERICS.md).
+    The form that runs is the one ``Weights.pattern`` names; dense weights may be stored as ``Weights.storage`` where
+    that is smaller. It becomes dense when no block is absent or when the layer is a grouped convolution. Integer
+    weights outside +-127 are split over blocks of equal column (exact, see NUMERICS.md).
 
     Returns:
         one record per operator with weights.
@@ -97,13 +98,20 @@ def _encode_op(op: Op) -> EncodedLayer:
     if pattern is not None and groups > 1:
         pattern, reason = None, "dense: a grouped convolution has no sparse form"
     encoded, used = _choose_form(matrix, columns, pattern, wide)
-    if pattern is not None and encoded is None:
+    label = PatternLabel(used.label) if used is not None else PatternLabel.DENSE
+    count = int(weights.dense.size)
+    dense_bytes = count * (4 if dense.dtype == np.float32 else 1)
+    if encoded is None and groups == 1 and weights.storage != "dense":
+        # Runs dense and is stored in blocks: the core spreads them out at load.
+        stored = _stored(matrix, _pattern(op, weights.storage))
+        if stored.nbytes < dense_bytes:
+            encoded = stored
+            reason = f"stored in blocks of {stored.block[0]}x{stored.block[1]}"
+    if pattern is not None and used is None and not reason:
         reason = f"dense: the zeros leave no block of {pattern.name} empty"
     elif wide and pattern is None and not reason:
         reason = "integer weights beyond 127 are stored as split blocks"
-    count = int(weights.dense.size)
     zeros = count - int(np.count_nonzero(weights.dense))
-    dense_bytes = count * (4 if dense.dtype == np.float32 else 1)
     if encoded is None:
         narrow = dense if dense.dtype == np.float32 else dense.astype(np.int8)
         op.inputs[1] = _const(f"{op.name}.weight", narrow)
@@ -112,8 +120,7 @@ def _encode_op(op: Op) -> EncodedLayer:
     else:
         op.inputs[1] = _const(f"{op.name}.weight", encoded.values)
         op.inputs[2] = _const(f"{op.name}.index", encoded.index)
-        assert used is not None
-        _set_slots(op, PatternLabel(used.label), encoded, used)
+        _set_slots(op, label, encoded, used)
     op.weights = None
     return EncodedLayer(
         name=op.name,
@@ -135,16 +142,19 @@ def _choose_form(
     if pattern is not None:
         found = pattern.measure(matrix, columns=columns)
         if wide or found.stored < matrix.size:
-            try:
-                return pattern.encode(matrix), pattern
-            except ValueError:  # more than 65535 single weights in a row: blocks of four hold them
-                fallback = get("1x4")
-                return fallback.encode(matrix), fallback
+            return _stored(matrix, pattern), pattern
     if not wide:
         return None, None
     forms = [get("1x4"), get("4x4")]
     coded = [(encode_blocks(matrix, *form.block), form) for form in forms]
     return min(coded, key=lambda pair: pair[0].nbytes)
+
+
+def _stored(matrix: npt.NDArray[Any], pattern: Pattern) -> Encoded:
+    try:
+        return pattern.encode(matrix)
+    except ValueError:  # more than 65535 single weights in a row: blocks of four hold them
+        return get("1x4").encode(matrix)
 
 
 def _encode_depthwise(op: Op, weights: Weights, dense: npt.NDArray[Any]) -> EncodedLayer:

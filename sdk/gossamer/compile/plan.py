@@ -330,10 +330,13 @@ class Weights:
     ``dense`` is the full array in plan order (CONV ``[Cout, kh, kw, Cin/groups]``, GEMM ``[N, K]``), int16 while exact
     integer weights may pass int8 (removed by encoding), else int8 or float32. ``pattern`` is the pattern's name
     (``dense``, ``unstructured``, ``1x4``, ``4x1``, ``4x4``, ``n:m`` such as ``2:4``) that the zeros were made for.
+    ``storage`` keeps the bundle small where ``pattern`` is ``dense``: weights are stored in blocks of that pattern, and
+    the core spreads them out at load.
     """
 
     dense: npt.NDArray[Any]
     pattern: str = "dense"
+    storage: str = "dense"
 
 
 @dataclass(eq=False)

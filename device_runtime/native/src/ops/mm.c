@@ -5,7 +5,7 @@
 
 static gs_form stored_form(const gs_op *op) {
   int32_t br = op->p[GS_P_WBR], bc = op->p[GS_P_WBC];
-  if (br == 0) return GS_FORM_DENSE;
+  if (br == 0 || op->p[GS_P_WLABEL] == GS_PATTERN_DENSE) return GS_FORM_DENSE;
   if (br == 1) return GS_FORM_1X4;
   return op->in[0]->dtype == GS_S8 && bc == 1 ? GS_FORM_4X1 : GS_FORM_4X4;
 }
