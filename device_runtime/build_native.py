@@ -44,7 +44,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to build: ``kind`` is ``library``, ``program`` or ``wasm``; ``skip`` names instruction sets it lacks."""
+    """One thing to build; ``kind``: ``library``, ``program`` or ``wasm``; ``skip``: instruction sets it lacks."""
 
     name: str
     triple: str
@@ -72,9 +72,7 @@ TARGETS = {
             "gossamer-profile",
             skip=("neondot",),
         ),
-        Target(
-            "wasm", "wasm32-wasi", "", "wasm", "wasm", "gossamer.wasm", flags=("-msimd128",), skip=("wasmrelaxed",)
-        ),
+        Target("wasm", "wasm32-wasi", "", "wasm", "wasm", "gossamer.wasm", flags=("-msimd128",), skip=("wasmrelaxed",)),
         Target(
             "wasm-relaxed",
             "wasm32-wasi",
@@ -111,7 +109,7 @@ def version() -> str:
 def zig() -> str:
     """Path of the zig executable of the ``ziglang`` package."""
     try:
-        import ziglang
+        import ziglang  # type: ignore[import-untyped]
     except ImportError as error:
         raise BuildError("the native core is built by zig: pip install ziglang==0.17.1") from error
     return str(Path(str(ziglang.__file__)).parent / ("zig.exe" if os.name == "nt" else "zig"))
@@ -150,7 +148,7 @@ def _run(command: list[str]) -> None:
 
 def _publish(temporary: Path, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(temporary, final)
+    temporary.replace(final)
 
 
 @dataclass
@@ -177,7 +175,13 @@ class Builder:
     def _compile_flags(self) -> list[str]:
         t = self.target
         flags = ["-target", t.triple, *([f"-mcpu={t.cpu}"] if t.cpu else []), *t.flags]
-        flags += ["-std=c11", "-D_POSIX_C_SOURCE=200809L", *(DEBUG if self.debug else RELEASE), *WARNINGS, "-fvisibility=hidden"]
+        flags += [
+            "-std=c11",
+            "-D_POSIX_C_SOURCE=200809L",
+            *(DEBUG if self.debug else RELEASE),
+            *WARNINGS,
+            "-fvisibility=hidden",
+        ]
         flags += ["-ffunction-sections", "-fdata-sections", "-Iinclude", "-Isrc", "-Ikernels", "-Iprofiler"]
         if t.kind == "library":
             flags.append("-fPIC")

@@ -1,8 +1,9 @@
-"""Wheel hook: builds the native core with zig and puts it into the wheel, or next to the sources of an editable install."""
+"""Wheel hook: builds the native core with zig, into the wheel or beside the sources of an editable install."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -29,8 +30,6 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Builds for this machine; ``GOSSAMER_TARGET`` names another target, for cross-built wheels."""
-        import os
-
         script = _build_script(Path(self.root))
         target = os.environ.get("GOSSAMER_TARGET") or script.host_target()
         if target not in _TAGS:

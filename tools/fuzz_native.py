@@ -1,8 +1,8 @@
 """Fuzzes the loader and the operators with libFuzzer, AddressSanitizer and UBSan.
 
-``python -m tools.fuzz_native --seconds 60`` builds ``device_runtime/native/fuzz/fuzz_bundle.c`` with clang, seeds the corpus
-from the sample plans of tests/native, runs for the given time and exits non-zero if anything was found. Inputs that crash
-are left in build/fuzz/. Needs clang 14 or later with its compiler-rt (Debian: clang-19 libclang-rt-19-dev).
+``python -m tools.fuzz_native --seconds 60`` builds ``device_runtime/native/fuzz`` with clang, seeds the corpus from the
+sample plans of tests/native, runs for the given time and exits non-zero if anything was found. Inputs that crash are
+left in build/fuzz/. Needs clang 14 or later with its compiler-rt (Debian: clang-19 libclang-rt-19-dev).
 """
 
 from __future__ import annotations

@@ -10,7 +10,27 @@ from gossamer.compile.plan import PLAN_HEADER
 from tests.native.goss import OK, Parts, open_and_run
 from tests.native.plans import sample
 
-INTERESTING = [0, 1, 2, 3, 4, 15, 16, 17, 63, 64, 127, 128, 255, 256, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
+INTERESTING = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    15,
+    16,
+    17,
+    63,
+    64,
+    127,
+    128,
+    255,
+    256,
+    65535,
+    1 << 20,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+]
 
 
 def truncations(data: bytes, rng: random.Random) -> list[bytes]:

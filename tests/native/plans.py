@@ -97,7 +97,9 @@ class Builder:
             return {}, {int(F.LO): -math.inf, int(F.HI): math.inf}
         return {int(P.QLO): -128, int(P.QHI): 127}, {}
 
-    def conv(self, x: Tensor, cout: int, k: int, stride: int = 1, pattern: str = "dense", density: float = 1.0) -> Tensor:
+    def conv(
+        self, x: Tensor, cout: int, k: int, stride: int = 1, pattern: str = "dense", density: float = 1.0
+    ) -> Tensor:
         n, c, h, w = x.shape
         pad = k // 2
         out = [(d + 2 * pad - k) // stride + 1 for d in (h, w)]
@@ -125,9 +127,7 @@ class Builder:
         p, f = self.clamp(x.dtype)
         values = self.const(self.weights((c, k, k), x.dtype))
         inputs = [x, values, *self._bias_scale(c, x.dtype)]
-        return self.op(
-            OpKind.DWCONV, inputs, (n, c, h, w), x.dtype, Layout.CB, self.window(k, 1, k // 2) | p, f
-        )
+        return self.op(OpKind.DWCONV, inputs, (n, c, h, w), x.dtype, Layout.CB, self.window(k, 1, k // 2) | p, f)
 
     def plan(self, *outputs: Tensor) -> Plan:
         return Plan(self.ops, self.inputs, list(outputs), self.externs)
@@ -218,7 +218,7 @@ def _floats() -> Plan:
         f = {0: 0.1, 1: 0.5} if kind is not Un.CLIP else {0: 0.0, 1: 6.0}
         y = b.op(OpKind.UNARY, [y], (2, 4, 4), DType.F32, p={0: kind}, f=f)
     for kind in Bin:
-        p, f = b.clamp(DType.F32)
+        _, f = b.clamp(DType.F32)
         y = b.op(OpKind.BINARY, [y, b.const(np.full((4, 1), 1.5, np.float32))], (2, 4, 4), DType.F32, p={0: kind}, f=f)
     y = b.op(OpKind.PRELU, [y, b.const(np.linspace(0, 1, 4, dtype=np.float32))], (2, 4, 4), DType.F32)
     y = b.op(OpKind.SOFTMAX, [y, None], (2, 4, 4), DType.F32, p={0: 1, 1: 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.native.goss import MEMORY, OK, core, open_and_run
 from tests.native.plans import PLANS, sample
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.native.goss import core
 
 from gossamer_runtime import _native
 from gossamer_runtime._version import __version__
+from tests.native.goss import core
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ROOT / "device_runtime" / "native" / "include" / "gossamer.h"
@@ -86,7 +86,7 @@ def test_compile_error_names_the_file_and_leaves_nothing(
 
 
 def test_unknown_target_lists_the_known_ones(script: ModuleType) -> None:
-    with pytest.raises(script.BuildError, match="unknown target 'vax'.*armv7-profiler"):
+    with pytest.raises(script.BuildError, match=r"unknown target 'vax'.*armv7-profiler"):
         script.build("vax")
 
 

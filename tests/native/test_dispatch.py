@@ -6,10 +6,10 @@ import ctypes
 from pathlib import Path
 
 import pytest
-from tests.native.goss import OK, aligned, core
-from tests.native.plans import sample
 
 from gossamer_runtime import _native
+from tests.native.goss import OK, aligned, core
+from tests.native.plans import sample
 
 SCALAR, AVX2, AVX512VNNI, NEON, NEONDOT = 0, 10, 12, 20, 21
 F32, S8 = 1, 2

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.native.plans import PLANS
 
 ROOT = Path(__file__).resolve().parents[2]

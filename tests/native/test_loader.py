@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.native.goss import FORMAT, OK, UNSUPPORTED, VERSION, Parts, aligned, core, open_and_run, open_model
-from tests.native.plans import PLANS, sample
 
 from gossamer.bundle import container
-from gossamer.compile.plan import SECTION, Backend
+from gossamer.compile.plan import SECTION, Backend, DType, OpKind, Un
 from gossamer_runtime import _native
+from tests.native.goss import FORMAT, OK, UNSUPPORTED, VERSION, Parts, aligned, core, open_and_run, open_model
+from tests.native.plans import PLANS, Builder, bundle, sample
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,11 @@ def _container_cases() -> dict[str, tuple[Callable[[bytearray], bytearray | None
         "gap": (gap, FORMAT, "gap before it is not zero"),
         "signature size": (lambda d: table(d, 3, "size", 95), FORMAT, "SIGNATURE has 95 bytes"),
         "signature not last": (lambda d: table(d, 2, "kind", 5), FORMAT, "must be SIGNATURE"),
-        "last not signature": (lambda d: (table(d, 3, "kind", 4), table(d, 3, "tag", 1))[0], FORMAT, "must be SIGNATURE"),
+        "last not signature": (
+            lambda d: (table(d, 3, "kind", 4), table(d, 3, "tag", 1))[0],
+            FORMAT,
+            "must be SIGNATURE",
+        ),
     }
 
 
@@ -234,14 +238,14 @@ def _middle_string(p: Parts) -> None:
 
 
 def _overwritten(p: Parts) -> None:
-    """The second operator's output lands on the graph input, which nobody reads any more: fine; then on its own input."""
+    """The second operator's output lands on its own input."""
     x = p.refs[int(p.ops[1]["refs"])]
     y = p.refs[_output_position(p, 1)]
     p.tensors[y]["offset"] = p.tensors[x]["offset"]
 
 
 def _clobbered(p: Parts) -> None:
-    """The output of the first Add is placed over its later reader's other operand."""
+    """The last two operators' outputs are placed at the start of the arena, one on the other."""
     last = p.refs[_output_position(p, len(p.ops) - 2)]
     p.tensors[last]["offset"] = 0
     p.tensors[p.outputs[0]]["offset"] = 0
@@ -324,27 +328,63 @@ def test_plan_rule(case: str, network: bytes) -> None:
     assert re.search(message, text), text
 
 
+def _chain() -> Parts:
+    """relu -> sigmoid -> relu + sigmoid, every value with its own place in the arena."""
+    b = Builder(0)
+    x = b.input((1, 40))
+    relu = b.op(OpKind.UNARY, [x], (1, 40), DType.F32, p={0: Un.CLIP}, f={0: 0.0, 1: 6.0})
+    sigmoid = b.op(OpKind.UNARY, [relu], (1, 40), DType.F32, p={0: Un.SIGMOID})
+    y = b.op(OpKind.BINARY, [relu, sigmoid], (1, 40), DType.F32, f={0: -np.inf, 1: np.inf})
+    parts = Parts.of(bundle(b.plan(y)))
+    for row in range(4):
+        parts.tensors[row]["offset"] = 192 * row
+    parts.header[0]["arena_size"] = 192 * 4
+    return parts
+
+
 def test_overwritten_operand_is_named() -> None:
-    parts = Parts.of(sample("shapes_f32"))
-    # The second SLICE reads what the first one read; the first one's output is moved over it by the layout of the arena.
-    slices = [i for i, kind in enumerate(parts.ops["kind"]) if kind == 14]
-    first_out = parts.refs[_output_position(parts, slices[0])]
-    padded = parts.tensors[parts.refs[int(parts.ops[slices[0]]["refs"])]]
-    end = int(padded["offset"]) + int(padded["size"]) - 64
-    parts.ops[slices[0]]["kind"] = 0xFFFF  # so that only the order of checks decides which message comes first
-    assert open_model(parts.bytes())[0] == FORMAT
-    parts = Parts.of(sample("shapes_f32"))
-    parts.tensors[first_out]["offset"] = end
-    parts.header[0]["arena_size"] += 1 << 16
+    parts = _chain()
+    status, expected = open_and_run(parts.bytes())
+    assert status == OK
+    parts.tensors[1]["offset"] = 0  # relu in place of the input
+    assert open_and_run(parts.bytes()) == (OK, expected)
+    parts.tensors[2]["offset"] = 0  # sigmoid in place of relu, which the addition still needs
+    message = "Binary 'binary_2' (model.py:3): reads tensor 1 '', which tensor 2 '' has overwritten in the arena"
+    assert open_model(parts.bytes()) == (FORMAT, message)
+
+
+def test_partly_overwritten_operand_is_noticed() -> None:
+    parts = _chain()
+    parts.tensors[2]["offset"] = parts.tensors[1]["offset"] + 128
     status, text = open_model(parts.bytes())
     assert status == FORMAT
-    assert "overlaps input" in text
+    assert "output 0 (tensor 2) overlaps input 0 (tensor 1)" in text
+
+
+def test_output_must_survive_to_the_end() -> None:
+    parts = _chain()
+    parts.outputs = np.array([1], "<u4")  # the graph's output is now relu, and the addition lands on it
+    parts.tensors[3]["offset"] = parts.tensors[1]["offset"]
+    assert open_model(parts.bytes()) == (FORMAT, "plan: output '' (tensor 1) is overwritten by tensor 3 before the end")
+
+
+def test_inputs_must_not_overlap() -> None:
+    b = Builder(0)
+    x, y = b.input((1, 40)), b.input((1, 40))
+    total = b.op(OpKind.BINARY, [x, y], (1, 40), DType.F32, f={0: -np.inf, 1: np.inf})
+    parts = Parts.of(bundle(b.plan(total)))
+    parts.tensors[1]["offset"] = parts.tensors[0]["offset"] + 64
+    parts.header[0]["arena_size"] += 64
+    assert open_model(parts.bytes()) == (FORMAT, "plan: inputs 'input0' and 'input1' overlap in the arena")
 
 
 def test_extern_partition_must_exist() -> None:
     parts = Parts.of(sample("extern"))
     parts.ops[0]["p"][0] = 1
-    assert open_model(parts.bytes()) == (FORMAT, "Extern 'extern_0' (model.py:1): external partition 1 does not exist (1 carried)")
+    assert open_model(parts.bytes()) == (
+        FORMAT,
+        "Extern 'extern_0' (model.py:1): external partition 1 does not exist (1 carried)",
+    )
     parts.ops[0]["p"][0] = -1
     assert open_model(parts.bytes())[0] == FORMAT
     parts.ops[0]["p"][:2] = [0, int(Backend.TVM)]
@@ -361,7 +401,9 @@ def test_extern_without_a_backend_is_unsupported() -> None:
     lib.gs_model_close(model)
 
 
-@pytest.mark.parametrize(("field", "value", "status"), [("threads", 0, 1), ("threads", 65, 1), ("isa_cap", 20, 1), ("isa_cap", 77, 1)])
+@pytest.mark.parametrize(
+    ("field", "value", "status"), [("threads", 0, 1), ("threads", 65, 1), ("isa_cap", 20, 1), ("isa_cap", 77, 1)]
+)
 def test_session_options_are_checked(network: bytes, field: str, value: int, status: int) -> None:
     options = {"threads": 1, "isa": _native.ISA_BEST}
     options["isa" if field == "isa_cap" else field] = value

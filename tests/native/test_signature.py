@@ -8,10 +8,10 @@ import random
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from tests.native.goss import FORMAT, OK, SIGNATURE, aligned, core
-from tests.native.plans import sample
 
 from gossamer_runtime import _native
+from tests.native.goss import FORMAT, OK, SIGNATURE, aligned, core
+from tests.native.plans import sample
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
 PRIME = 2**255 - 19

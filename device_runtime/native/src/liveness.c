@@ -41,18 +41,18 @@ static gs_status check_op(live_map *map, const gs_op *op, gs_error *error) {
     if (t == NULL || t->place != GS_PLACE_ARENA) continue;
     const gs_tensor *other = overwriter(map, t);
     if (other != NULL)
-      return gs_fail_op(error, GS_E_FORMAT, op, "reads '%.40s', which '%.40s' has overwritten in the arena", t->name,
-                        other->name);
+      return gs_fail_op(error, GS_E_FORMAT, op, "reads tensor %u '%.40s', which tensor %u '%.40s' has overwritten in the arena",
+                        number_of(map, t), t->name, number_of(map, other), other->name);
     for (uint32_t o = 0; o < op->n_out; o++)
       if (overlap(t, op->out[o]) && !in_place(op, t, op->out[o]))
-        return gs_fail_op(error, GS_E_FORMAT, op, "output '%.40s' overlaps input '%.40s' in the arena", op->out[o]->name,
-                          t->name);
+        return gs_fail_op(error, GS_E_FORMAT, op, "output %u (tensor %u) overlaps input %u (tensor %u) in the arena", o,
+                          number_of(map, op->out[o]), i, number_of(map, t));
   }
   for (uint32_t a = 0; a < op->n_out; a++) {
     for (uint32_t b = a + 1; b < op->n_out; b++)
       if (overlap(op->out[a], op->out[b]))
-        return gs_fail_op(error, GS_E_FORMAT, op, "outputs '%.40s' and '%.40s' overlap in the arena", op->out[a]->name,
-                          op->out[b]->name);
+        return gs_fail_op(error, GS_E_FORMAT, op, "outputs %u and %u (tensors %u, %u) overlap in the arena", a, b,
+                          number_of(map, op->out[a]), number_of(map, op->out[b]));
     write_lines(map, op->out[a]);
   }
   return GS_OK;
@@ -64,7 +64,7 @@ static gs_status follow(live_map *map, gs_error *error) {
   for (uint32_t i = 0; i < m->n_inputs; i++) {
     const gs_tensor *other = overwriter(map, m->inputs[i]);
     if (other != NULL)
-      return gs_fail(error, GS_E_FORMAT, "inputs '%.40s' and '%.40s' overlap in the arena", m->inputs[i]->name, other->name);
+      return gs_fail(error, GS_E_FORMAT, "plan: inputs '%.40s' and '%.40s' overlap in the arena", m->inputs[i]->name, other->name);
   }
   for (uint32_t i = 0; i < m->n_ops; i++) {
     gs_status status = check_op(map, &m->ops[i], error);
@@ -73,8 +73,8 @@ static gs_status follow(live_map *map, gs_error *error) {
   for (uint32_t i = 0; i < m->n_outputs; i++) {
     const gs_tensor *other = overwriter(map, m->outputs[i]);
     if (other != NULL)
-      return gs_fail(error, GS_E_FORMAT, "output '%.40s' is overwritten by '%.40s' before the end", m->outputs[i]->name,
-                     other->name);
+      return gs_fail(error, GS_E_FORMAT, "plan: output '%.40s' (tensor %u) is overwritten by tensor %u before the end",
+                     m->outputs[i]->name, number_of(map, m->outputs[i]), number_of(map, other));
   }
   return GS_OK;
 }

@@ -205,17 +205,17 @@ static gs_status resolve_operands(const gs_model *m, gs_op *op, uint8_t *made, c
     const gs_tensor *t = &m->tensors[number];
     if (!output) {
       if (!made[number])
-        return gs_fail_op(error, GS_E_FORMAT, op, "reads '%.60s' before any operator has made it", t->name);
+        return gs_fail_op(error, GS_E_FORMAT, op, "reads tensor %u '%.60s' before any operator has made it", number, t->name);
       op->in[k] = t;
     } else {
-      if (t->place != GS_PLACE_ARENA) return gs_fail_op(error, GS_E_FORMAT, op, "writes the constant '%.60s'", t->name);
-      if (made[number]) return gs_fail_op(error, GS_E_FORMAT, op, "makes '%.60s', which was made before", t->name);
+      if (t->place != GS_PLACE_ARENA) return gs_fail_op(error, GS_E_FORMAT, op, "writes the constant %u '%.60s'", number, t->name);
+      if (made[number]) return gs_fail_op(error, GS_E_FORMAT, op, "makes tensor %u '%.60s', which was made before", number, t->name);
       op->out[k - op->n_in] = t;
     }
   }
   for (uint32_t k = 0; k < op->n_out; k++) {
     uint32_t number = (uint32_t)(op->out[k] - m->tensors);
-    if (made[number]) return gs_fail_op(error, GS_E_FORMAT, op, "has '%.60s' as an output twice", op->out[k]->name);
+    if (made[number]) return gs_fail_op(error, GS_E_FORMAT, op, "has tensor %u '%.60s' as an output twice", number, op->out[k]->name);
     made[number] = MADE;
   }
   return GS_OK;
