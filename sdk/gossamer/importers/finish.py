@@ -12,6 +12,7 @@ import re
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.serde import SerdeError
 
 from gossamer._errors import ModelError, UnsupportedError
 from gossamer.importers.source import SOURCE
@@ -32,6 +33,7 @@ def finish(model: ir.Model, where: str) -> ir.Model:
     name_nodes(model.graph)
     check_numbers(model.graph, where)
     infer_shapes(model, where)
+    check_channels(model.graph, where)
     check_static(model.graph, where)
     return model
 
@@ -53,12 +55,21 @@ def name_nodes(graph: ir.Graph) -> None:
 
 
 def check_numbers(graph: ir.Graph, where: str) -> None:
-    """``ModelError`` naming the first initializer that holds NaN or infinity."""
+    """``ModelError`` naming the first initializer that cannot be read, or that holds NaN or infinity."""
     for value in graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point():
+        if tensor is None or tensor.dtype == ir.DataType.STRING:
             continue
-        array = np.asarray(tensor.numpy())
+        try:
+            array = np.asarray(tensor.numpy())
+        except (ValueError, TypeError, AssertionError, OverflowError, MemoryError) as error:
+            raise ModelError(
+                f"initializer '{value.name}' does not hold what it declares: {error}",
+                where=where,
+                hint="the file is damaged: copy or export it again",
+            ) from error
+        if not tensor.dtype.is_floating_point():
+            continue
         if array.dtype.kind != "f":
             array = array.astype(np.float32)
         bad = ~np.isfinite(array)
@@ -83,8 +94,8 @@ def infer_shapes(model: ir.Model, where: str) -> None:
         for name, value in model.graph.initializers.items()
         if value.const_value is not None and value.const_value.nbytes > INLINE_BYTES
     }
-    proto = _light_copy(model, large)
     try:
+        proto = _light_copy(model, large)
         onnx.checker.check_model(proto)
         for output in proto.graph.output:
             if not output.type.tensor_type.shape.dim:
@@ -96,7 +107,7 @@ def infer_shapes(model: ir.Model, where: str) -> None:
             where=_blame(str(error), model, where),
             hint="check the model with onnx.checker.check_model(path, full_check=True) and export it again",
         ) from error
-    except (ValueError, RuntimeError, TypeError) as error:
+    except (SerdeError, ValueError, RuntimeError, TypeError) as error:
         raise ModelError(f"ONNX cannot read the graph: {_first_lines(error)}", where=where) from error
     infos = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
     for node in model.graph:
@@ -114,6 +125,26 @@ def infer_shapes(model: ir.Model, where: str) -> None:
             if found.shape is not None and (value.shape is None or not value.shape.is_static()):
                 value.shape = found.shape
             value.type = found.type if value.type is None else value.type
+
+
+def check_channels(graph: ir.Graph, where: str) -> None:
+    """Convolutions whose weights are for another number of channels: ONNX's inference lets them pass."""
+    for node in graph:
+        if node.op_type != "Conv" or node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
+            continue
+        x, w = node.inputs[0], node.inputs[1]
+        if x is None or w is None or x.shape is None or w.shape is None or len(x.shape) < 3 or len(w.shape) < 3:
+            continue
+        group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+        channels, per_group, cout = x.shape[1], w.shape[1], w.shape[0]
+        if not (isinstance(channels, int) and isinstance(per_group, int) and isinstance(cout, int)):
+            continue
+        if group < 1 or channels != per_group * group or cout % group:
+            raise ModelError(
+                f"weights '{w.name}' {list(w.shape)} in {group} groups do not fit {channels} input channels",
+                where=f"{where}, {node.metadata_props[SOURCE]}",
+                hint="the file is damaged or its exporter is at fault: export it again",
+            )
 
 
 def _agree(left: ir.Shape, right: ir.Shape) -> bool:
@@ -177,7 +208,7 @@ def check_static(graph: ir.Graph, where: str) -> None:
                 f"input '{value.name}' has a dynamic shape: {describe(value.shape)}",
                 where=where,
                 hint=f"give every dimension: input_shapes={{'{value.name}': {example_shape(value.shape)}}} in Python, "
-                "or export the model with fixed shapes",
+                f"--shape {value.name}=1,3,224,224 on the command line, or export the model with fixed shapes",
             )
         if any(d < 1 for d in value.shape.numpy()):
             raise ModelError(f"input '{value.name}' has an empty shape: {describe(value.shape)}", where=where)

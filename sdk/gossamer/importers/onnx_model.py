@@ -41,8 +41,9 @@ def import_proto(
         ModelError: external data, a broken graph, or ``input_shapes`` that contradict it.
         UnsupportedError: an opset that cannot be converted, or subgraphs with their own scope as main content.
     """
+    refuse_bytes(proto.graph, where)
     refuse_external(proto.graph, where)
-    refuse_duplicates(proto.graph, where)
+    check_dataflow(proto.graph, where)
     set_shapes(proto, where, input_shapes or {})
     proto = raise_opset(proto, where)
     forget_inferred(proto)
@@ -57,6 +58,18 @@ def import_proto(
     for node in model.graph:
         node.metadata_props.setdefault(SOURCE, node.name or "")
     return model
+
+
+def refuse_bytes(graph: onnx.GraphProto, where: str) -> None:
+    """Names are text: protobuf hands out bytes where a damaged file has something else."""
+    for node in graph.node:
+        names = [node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute)]
+        if not all(isinstance(name, str) for name in names):
+            raise ModelError(f"node {node.name!r} has a name that is not text", where=where)
+    values = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for value in values:
+        if not isinstance(value.name, str):
+            raise ModelError(f"value {value.name!r} has a name that is not text", where=where)
 
 
 def refuse_external(graph: onnx.GraphProto, where: str) -> None:
@@ -77,18 +90,24 @@ def refuse_external(graph: onnx.GraphProto, where: str) -> None:
                 refuse_external(attribute.g, where)
 
 
-def refuse_duplicates(graph: onnx.GraphProto, where: str) -> None:
-    """Every value is written once."""
-    seen: set[str] = {t.name for t in graph.initializer}
-    if len(seen) != len(graph.initializer):
-        raise ModelError("two initializers share a name", where=where)
+def check_dataflow(graph: onnx.GraphProto, where: str) -> None:
+    """Every value is written once, and before it is read."""
+    seen = {t.name for t in graph.initializer}
+    if len(seen) != len(graph.initializer) or "" in seen:
+        raise ModelError("two initializers share a name, or one has none", where=where)
+    seen |= {t.values.name for t in graph.sparse_initializer} | {i.name for i in graph.input}
     for node in graph.node:
+        spot = f"{where}, node '{node.name or node.op_type}'"
+        for name in node.input:
+            if name and name not in seen:
+                raise ModelError(f"value '{name}' is read, but nothing before it writes it", where=spot)
         for name in node.output:
             if name and name in seen:
-                raise ModelError(
-                    f"value '{name}' is written twice", where=f"{where}, node '{node.name or node.op_type}'"
-                )
+                raise ModelError(f"value '{name}' is written twice", where=spot)
             seen.add(name)
+    for output in graph.output:
+        if not output.name or output.name not in seen:
+            raise ModelError(f"output '{output.name}' is written by no node", where=where)
 
 
 def set_shapes(proto: onnx.ModelProto, where: str, shapes: Mapping[str, Sequence[int]]) -> None:

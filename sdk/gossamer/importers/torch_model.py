@@ -60,9 +60,21 @@ def import_module(module: torch.nn.Module, example_inputs: Any, where: str) -> i
         module.eval()
         with torch.no_grad(), _quiet():
             try:
+                module(*tensors)
+            except Exception as error:  # whatever the user's forward raises
+                raise ModelError(
+                    f"the module does not run on the example inputs: {_first_line(error)}",
+                    where=where,
+                    hint="check the example inputs' number, shapes and types against the module's forward()",
+                ) from error
+            try:
                 program = torch.export.export(module, tensors)
-            except Exception as error:  # whatever the user's forward raises comes through here
-                raise _not_traced(error, where) from error
+            except Exception as error:  # torch.export has no common base for its refusals
+                raise UnsupportedError(
+                    f"torch.export cannot trace the module: {_first_line(error)}",
+                    where=where,
+                    hint="make forward() free of data-dependent Python, or export the model to ONNX yourself",
+                ) from error
     finally:
         for part, training in flags:
             part.training = training
@@ -92,17 +104,6 @@ def import_pt2(data: bytes, where: str, name: str) -> ir.Model:
     model = _to_onnx(program, where)
     model.graph.name = name
     return model
-
-
-def _not_traced(error: Exception, where: str) -> UnsupportedError | ModelError:
-    hint = "make forward() free of data-dependent Python, or export the model to ONNX yourself"
-    if isinstance(error, (RuntimeError, TypeError, ValueError)) and "torch._dynamo" not in type(error).__module__:
-        return ModelError(
-            f"the module does not run on the example inputs: {_first_line(error)}",
-            where=where,
-            hint="check the example inputs' shapes and types against the module's forward()",
-        )
-    return UnsupportedError(f"torch.export cannot trace the module: {_first_line(error)}", where=where, hint=hint)
 
 
 def _to_onnx(program: Any, where: str) -> ir.Model:
@@ -166,9 +167,12 @@ def _cause(error: BaseException) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back the exporter's progress prints, its log of optional packages, and its own deprecation warnings."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "torch.fx", "onnxscript")
+    ]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
