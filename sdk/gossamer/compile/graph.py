@@ -26,8 +26,6 @@ ROUNDING_KEY = "gossamer.rounding"
 """Node metadata: ``integer`` for an average that TFLite takes in integers."""
 SOURCE_KEY = "gossamer.source"
 """Node metadata: where the user wrote the node."""
-PATTERN_KEY = "gossamer.pattern"
-"""Metadata of a weight or its node: the sparsity pattern that its zeros were made for."""
 
 
 class Type(NamedTuple):
@@ -56,7 +54,6 @@ class Node:
     source: str = ""
     domain: str = ""
     captures: tuple[str, ...] = ()
-    pattern: str = ""
     rounding: str = ""
 
     def input(self, index: int) -> str:
@@ -83,7 +80,6 @@ class Graph:
         self.consts: dict[str, Array] = {}
         self.types: dict[str, Type] = {}
         self.qparams: dict[str, QParams] = {}
-        self.patterns: dict[str, str] = {}
         self.opsets: dict[str, int] = {}
         self.declared: dict[str, tuple[np.dtype[Any] | None, tuple[int | None, ...] | None]] = {}
         self._producers: dict[str, Node] | None = None
@@ -323,8 +319,6 @@ def from_model(model: ir.Model, shapes: dict[str, tuple[int, ...]] | None = None
         if value.const_value is None:
             raise CompileError(f"constant {name!r} of the model has no data", hint="keep external data files beside it")
         g.consts[name] = np.asarray(value.const_value.numpy())
-        if PATTERN_KEY in value.metadata_props:
-            g.patterns[name] = value.metadata_props[PATTERN_KEY]
     dynamic = []
     for value in source.inputs:
         name = value.name or ""
@@ -367,7 +361,6 @@ def from_model(model: ir.Model, shapes: dict[str, tuple[int, ...]] | None = None
                 source=n.metadata_props.get(SOURCE_KEY, name),
                 domain="" if n.domain == "ai.onnx" else n.domain,
                 captures=_captures(n),
-                pattern=n.metadata_props.get(PATTERN_KEY, ""),
                 rounding=n.metadata_props.get(ROUNDING_KEY, ""),
             )
         )

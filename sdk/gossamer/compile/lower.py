@@ -39,7 +39,7 @@ def lower(
     *,
     report: LowerReport | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    tvm_target: str = partition.TVM_TARGET,
+    target: str = "host",
 ) -> Plan:
     """Lowers a model (f32 or QDQ int8) to a plan; the model is not changed.
 
@@ -49,7 +49,8 @@ def lower(
             recipe's policy), a sequence of ``"onnxruntime"``, ``"litert"``, ``"tvm"``, or ``None`` for none.
         report: filled with fusions, f32 fallbacks and partitions.
         shapes: fixed shapes of inputs that the model leaves open.
-        tvm_target: LLVM triple that TVM partitions are compiled for.
+        target: architecture of the device (``"host"``, ``"x86_64"``, ``"aarch64"``), which TVM partitions are compiled
+            for; everything else runs anywhere.
 
     Returns:
         the plan; weights are still whole in ``Op.weights`` (see ``encode.encode_weights``).
@@ -70,7 +71,7 @@ def lower(
     for _ in range(3):
         if not failed:
             break
-        externs += partition.split(g, failed, allowed, report, first=len(externs), tvm_target=tvm_target)
+        externs += partition.split(g, failed, allowed, report, first=len(externs), target=target)
         context, failed = _walk(g)
     if failed:
         raise partition.unsupported_error(failed, allowed, {})
@@ -155,7 +156,9 @@ def _finish(g: Graph, c: Context, externs: list[Extern]) -> Plan:
             c.v.emit(OpKind.RESHAPE, [t], [copy], name=name)
             t = copy
         outputs.append(t)
-    return Plan(_live(c.v.ops, outputs), inputs, outputs, externs)
+    ops = _live(c.v.ops, outputs)
+    _name_apart(ops)
+    return Plan(ops, inputs, outputs, externs)
 
 
 def _live(ops: list[Op], outputs: list[Tensor]) -> list[Op]:
@@ -167,6 +170,21 @@ def _live(ops: list[Op], outputs: list[Tensor]) -> list[Op]:
             needed.update(id(t) for t in op.inputs if t is not None)
             kept.append(op)
     return kept[::-1]
+
+
+def _name_apart(ops: list[Op]) -> None:
+    """Every operator gets its own name. Where a node became several, the one that does the work keeps the node's."""
+    helpers = (OpKind.LAYOUT, OpKind.RESHAPE, OpKind.LUT, OpKind.QUANTIZE, OpKind.DEQUANTIZE, OpKind.TRANSPOSE)
+    taken: set[str] = set()
+    for op in sorted(ops, key=lambda o: (o.weights is None, o.kind in helpers)):
+        name, k = op.name, 1
+        if name in taken:
+            name = f"{op.name}:{op.kind.name.lower()}"
+        while name in taken:
+            k += 1
+            name = f"{op.name}:{op.kind.name.lower()}{k}"
+        op.name = name
+        taken.add(name)
 
 
 RULES: dict[tuple[str, str], Rule] = {

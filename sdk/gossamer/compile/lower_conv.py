@@ -27,10 +27,6 @@ def _narrow(w: Array) -> Array:
     return w.astype(np.int8) if w.size == 0 or int(np.abs(w).max()) <= 127 else w
 
 
-def _pattern(c: Context, node: Node, const: str) -> str:
-    return node.pattern or c.g.patterns.get(const, "") or "dense"
-
-
 def _integer_terms(
     c: Context, node: Node, name: str, weights: QWeights, rows: Array, found: Match
 ) -> tuple[Tensor, Tensor] | str:
@@ -76,14 +72,14 @@ def _conv_int8(c: Context, node: Node) -> str:
     if isinstance(terms, str):
         return terms
     y = c.v.new(found.out, Form.CB)
-    _emit_conv(c, node, c.v.cb(x), y, w, _pattern(c, node, weights.const), terms[0], terms[1], q_clamp(found), {})
+    _emit_conv(c, node, c.v.cb(x), y, w, terms[0], terms[1], q_clamp(found), {})
     c.v.hold(found.out, y)
     c.cover(node, found.covered)
     return ""
 
 
 def _emit_conv(
-    c: Context, node: Node, x: Tensor, y: Tensor, w: Array, pattern: str,
+    c: Context, node: Node, x: Tensor, y: Tensor, w: Array,
     bias: Tensor | None, scale: Tensor | None, clamp_q: dict[int, int], clamp_f: dict[int, float],
 ) -> None:  # fmt: skip
     groups = int(node.attrs.get("group", 1))
@@ -101,7 +97,7 @@ def _emit_conv(
         p={**window.slots(rows // groups if depthwise else groups), **clamp_q},
         f=clamp_f or f_clamp(),
     )
-    op.weights = Weights(dense, pattern)
+    op.weights = Weights(dense)
 
 
 def conv(c: Context, node: Node) -> None:
@@ -120,9 +116,7 @@ def conv(c: Context, node: Node) -> None:
     clamp = clamp_after(c.g, node)
     x, y = c.v.cb(node.inputs[0]), c.v.new(clamp.out, Form.CB)
     b = None if bias is None else c.v.const(f"{node.name}.bias", bias.reshape(-1), DType.F32)
-    maker = c.g.producer(node.inputs[1])
-    const = node.inputs[1] if maker is None else maker.inputs[0]
-    _emit_conv(c, node, x, y, w.astype(np.float32), _pattern(c, node, const), b, None, {}, f_clamp(clamp))
+    _emit_conv(c, node, x, y, w.astype(np.float32), b, None, {}, f_clamp(clamp))
     c.v.hold(clamp.out, y)
     c.cover(node, clamp.covered)
 
@@ -144,7 +138,7 @@ def _linear_int8(c: Context, node: Node) -> str:
         return terms
     source, y = c.v.row(x), c.v.new(found.out)
     op = c.v.emit(OpKind.GEMM, [source, None, None, *terms], [y], p=q_clamp(found), f=f_clamp())
-    op.weights = Weights(np.ascontiguousarray(_narrow(w)), _pattern(c, node, weights.const))
+    op.weights = Weights(np.ascontiguousarray(_narrow(w)))
     c.v.hold(found.out, y)
     c.cover(node, found.covered)
     return ""
@@ -166,9 +160,7 @@ def linear(c: Context, node: Node) -> None:
     if bias is not None:
         b = c.v.const(f"{node.name}.bias", np.broadcast_to(bias.reshape(-1), (w.shape[0],)), DType.F32)
     op = c.v.emit(OpKind.GEMM, [x, None, None, b, None], [y], f=f_clamp(clamp))
-    maker = c.g.producer(node.inputs[1])
-    const = node.inputs[1] if maker is None else maker.inputs[0]
-    op.weights = Weights(np.ascontiguousarray(w, dtype=np.float32), _pattern(c, node, const))
+    op.weights = Weights(np.ascontiguousarray(w, dtype=np.float32))
     c.v.hold(clamp.out, y)
     c.cover(node, clamp.covered)
 

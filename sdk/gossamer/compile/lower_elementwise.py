@@ -47,16 +47,20 @@ def _binary_int8(c: Context, node: Node) -> str:
     found = match(c.v, node)
     if isinstance(found, str):
         return found
-    pa, pb, sy = c.v.params(qa), c.v.params(qb), found.params.scale
+    pa, pb = c.v.params(qa), c.v.params(qb)
     if pa is None or pb is None:
         return "its inputs have no quantisation parameters"
+    # In binary32 step by step, as XNNPACK computes them.
+    sa, sb, sy = np.float32(pa.scale), np.float32(pb.scale), np.float32(found.params.scale)
+    if node.op_type != "Mul" and max(sa, sb) / sy >= 2**18:
+        return "the scales of its input and output are too far apart"
     form = _out_form(c, found.out, [qa, qb])
     a, b = _operand(c, qa, found.out, form), _operand(c, qb, found.out, form)
     y = c.v.new(found.out, form)
     if node.op_type == "Mul":
-        ratios: dict[int, float] = {F.RA: float(np.float32(pa.scale * pb.scale / sy)), F.RB: 0.0}
+        ratios: dict[int, float] = {F.RA: float(sa * sb / sy), F.RB: 0.0}
     else:
-        ratios = {F.RA: float(np.float32(pa.scale / sy)), F.RB: float(np.float32(pb.scale / sy))}
+        ratios = {F.RA: float(sa / sy), F.RB: float(sb / sy)}
     c.v.emit(OpKind.BINARY, [a, b], [y], p={0: _BIN[node.op_type], **q_clamp(found)}, f={**f_clamp(), **ratios})
     c.v.hold(found.out, y)
     c.cover(node, found.covered)

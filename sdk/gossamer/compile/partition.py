@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 BACKENDS = ("onnxruntime", "litert", "tvm")
 TFLITE = "gossamer.tflite"
 """Domain of nodes that ONNX cannot express; attribute ``tflite`` holds a model of that operator alone."""
-TVM_TARGET = partition_tvm.DEFAULT_TRIPLE
 _NUMBER = {"onnxruntime": Backend.ONNXRUNTIME, "litert": Backend.LITERT, "tvm": Backend.TVM}
 
 
@@ -31,7 +30,7 @@ class RefusedError(Exception):
 
 
 def split(
-    g: Graph, failed: dict[Node, str], allowed: list[str], report: LowerReport, *, first: int, tvm_target: str
+    g: Graph, failed: dict[Node, str], allowed: list[str], report: LowerReport, *, first: int, target: str
 ) -> list[Extern]:
     """Replaces the failed nodes by ``Extern`` nodes, in place, and returns their payloads (numbered from ``first``).
 
@@ -44,7 +43,7 @@ def split(
         reasons = []
         for backend in allowed:
             try:
-                payload = _payload(g, backend, group, inputs, outputs, tvm_target)
+                payload = _payload(g, backend, group, inputs, outputs, target)
             except RefusedError as reason:
                 reasons.append(f"{backend}: {reason}")
                 continue
@@ -183,9 +182,7 @@ def _replace(g: Graph, group: list[Node], inputs: list[str], outputs: list[str],
     g.sort()
 
 
-def _payload(
-    g: Graph, backend: str, group: list[Node], inputs: list[str], outputs: list[str], tvm_target: str
-) -> bytes:
+def _payload(g: Graph, backend: str, group: list[Node], inputs: list[str], outputs: list[str], target: str) -> bytes:
     tflite = [n for n in group if n.domain == TFLITE]
     if backend == "litert":
         if not tflite:
@@ -199,7 +196,7 @@ def _payload(
     model = onnx_model(g, group, inputs, outputs)
     if backend == "tvm":
         try:
-            return partition_tvm.build(model, tvm_target)
+            return partition_tvm.build(model, target)
         except partition_tvm.CannotBuildError as error:
             raise RefusedError(str(error)) from error
     data: bytes = model.SerializeToString(deterministic=True)

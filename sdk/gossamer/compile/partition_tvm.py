@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-DEFAULT_TRIPLE = "x86_64-linux-gnu"
-_ZIG_TARGET = {"x86_64": "x86_64-linux-gnu.2.17", "aarch64": "aarch64-linux-gnu.2.17"}
+_TRIPLE = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
+_GLIBC = ".2.17"
 
 
 class CannotBuildError(Exception):
     """TVM is not installed, or cannot take this partition; the message says which."""
 
 
-def build(model: Any, triple: str = DEFAULT_TRIPLE) -> bytes:
-    """The shared library of an ONNX model for an LLVM target triple (x86-64 or aarch64 Linux, generic CPU).
+def build(model: Any, target: str = "host") -> bytes:
+    """The shared library of an ONNX model for an architecture (x86_64 or aarch64 Linux, generic CPU; host: this one).
 
     Its function ``main`` takes the model's inputs in order. Raises ``CannotBuildError``.
     """
-    arch = triple.split("-")[0]
-    if arch not in _ZIG_TARGET:
-        raise CannotBuildError(f"no linker for {triple}; it can build for {', '.join(_ZIG_TARGET)}")
+    arch = platform.machine() if target == "host" else target
+    if arch not in _TRIPLE:
+        raise CannotBuildError(f"it cannot build for {arch}, only for {', '.join(_TRIPLE)}")
     try:
         import tvm
         from tvm import relax
@@ -32,8 +33,8 @@ def build(model: Any, triple: str = DEFAULT_TRIPLE) -> bytes:
         raise CannotBuildError(f"apache-tvm is not installed here ({error}); pip install 'gossamer[tvm]'") from error
     try:
         module = from_onnx(model, keep_params_in_input=False)
-        target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
-        executable = relax.build(module, target=target)
+        machine = tvm.target.Target({"kind": "llvm", "mtriple": _TRIPLE[arch]})
+        executable = relax.build(module, target=machine)
         with tempfile.TemporaryDirectory(prefix="gossamer-tvm-") as folder:
             path = Path(folder) / "partition.so"
             executable.export_library(str(path), fcompile=_linker(arch))
@@ -49,7 +50,7 @@ def _linker(arch: str) -> Any:
     """Links object files with zig, which needs no compiler on the machine."""
 
     def link(output: str, objects: list[str], options: list[str] | None = None, **_: Any) -> None:
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", _ZIG_TARGET[arch], "-shared", "-fPIC", "-s"]
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", _TRIPLE[arch] + _GLIBC, "-shared", "-fPIC", "-s"]
         done = subprocess.run(
             [*command, "-o", output, *objects, *(options or [])], capture_output=True, text=True, check=False
         )

@@ -193,14 +193,6 @@ def _swap(g: Graph, move: Node, node: Node, inputs: list[str]) -> None:
     g.insert(node, [moved], after=True)
 
 
-def derive_const(g: Graph, old: str, value: Array) -> str:
-    """A constant computed from another, which keeps its sparsity pattern's name."""
-    name = g.add_const(old, value, np.float32)
-    if old in g.patterns:
-        g.patterns[name] = g.patterns[old]
-    return name
-
-
 def fold_affine(g: Graph, report: LowerReport) -> int:
     """Per-channel Mul, Div, Add, Sub after Conv or Linear go into weights and bias (batch normalisation arrives here
     as Mul and Add). Products are taken in double and rounded once."""
@@ -261,7 +253,7 @@ def _fold(g: Graph, maker: Node, node: Node, c: Array, k: int) -> bool:
             view = [-1, 1] if maker.attrs.get("transB") else [1, -1]
         else:
             view = [-1] + [1] * (w.ndim - 1)
-        weight = derive_const(g, weight, w.astype(np.float64) * scale.reshape(view))
+        weight = g.add_const(weight, w.astype(np.float64) * scale.reshape(view), np.float32)
     maker.inputs = [maker.inputs[0], weight, g.add_const(f"{maker.name}.bias", b * scale + shift, np.float32)]
     old = node.outputs[0]
     g.types[old] = Type(g.dtype(out), shape)

@@ -278,7 +278,6 @@ def _rank3_window(g: Graph, node: Node) -> bool:
         attrs["pads"] = [0, attrs["pads"][0], 0, attrs["pads"][1]]
     on, oc, ol = g.shape(node.outputs[0])
     y = build(node.op_type, inputs, (on, oc, 1, ol), **attrs)
-    build.nodes[-1].pattern = node.pattern
     build.reshape(y, (on, oc, ol), out=node.outputs[0])
     return build.done()
 
@@ -291,8 +290,6 @@ def _unsqueeze_weight(g: Graph, build: Build, name: str) -> str | None:
                      and g.const(maker.inputs[1]).size != 1):  # type: ignore[union-attr]  # fmt: skip
         return None
     new = g.add_const(const, w[:, :, None, :], w.dtype)
-    if const in g.patterns:
-        g.patterns[new] = g.patterns[const]
     if maker is None:
         return new
     return build("DequantizeLinear", [new, *maker.inputs[1:]], g.shape(new), dtype=np.float32, **maker.attrs)
@@ -325,7 +322,6 @@ def _gemm(g: Graph, node: Node) -> bool:
         return False
     shape = g.shape(node.outputs[0])
     y = build("Linear", inputs, shape, domain=OWN, out="" if late else node.outputs[0], transB=trans)
-    build.nodes[-1].pattern = node.pattern
     if late:
         build("Add", [y, late], shape, out=node.outputs[0])
     return build.done()
@@ -358,7 +354,6 @@ def _matmul(g: Graph, node: Node) -> bool:
         return False
     build = Build(g, node)
     build("Linear", [a, b], g.shape(node.outputs[0]), domain=OWN, out=node.outputs[0], transB=0)
-    build.nodes[-1].pattern = node.pattern
     return build.done()
 
 

@@ -83,11 +83,10 @@ def quantized_bound(bound: float, params: QParams, limit: int) -> int:
 @dataclass(frozen=True)
 class QWeights:
     """Exact integer weights ``w - zero_point`` (int16) and the scale of each output row (double, ``[1]`` or
-    ``[rows]``). ``const`` is the constant's name."""
+    ``[rows]``)."""
 
     values: Array
     scale: Array
-    const: str
 
 
 def quantized_weights(g: Graph, name: str, axis: int) -> QWeights | None:
@@ -107,7 +106,7 @@ def quantized_weights(g: Graph, name: str, axis: int) -> QWeights | None:
     if zero.size > 1:
         view[axis] = zero.size
     values = q.astype(np.int16) - zero.astype(np.int16).reshape(view)
-    return QWeights(values, scale.astype(np.float64).reshape(-1), node.inputs[0])
+    return QWeights(values, scale.astype(np.float64).reshape(-1))
 
 
 def quantized_bias(g: Graph, name: str, scale: Array, rows: int) -> Array | None:
