@@ -114,9 +114,11 @@ def optimize(
         pruned = _prune(job, graph)
     graph, calibrated = _quantize(job, graph, ports, calibration)
     with job.stage("lower"):
-        from gossamer.compile.lower import lower
+        from gossamer.compile.lower import LowerReport, lower
 
-        plan = lower(graph, loaded_recipe.policy)
+        report = LowerReport()
+        plan = lower(graph, loaded_recipe.policy, target=loaded_recipe.target.arch, report=report)
+        job.notes += [f"runs in f32 between int8 layers: {note}" for note in report.fallbacks]
         _outputs(job, plan, graph, labels)
     with job.stage("choose"):
         choices = _choose(job, plan)
