@@ -85,6 +85,29 @@ def test_old_opsets_are_converted(opset):
     np.testing.assert_allclose(run(model, [x])[0], reference(proto, x), rtol=1e-5, atol=1e-6)
 
 
+def test_weights_listed_among_the_inputs_are_not_inputs():
+    proto = network()
+    proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3, 3, 3]))
+    assert [v.name for v in load_model(proto).graph.inputs] == ["x"]
+
+
+def test_functions_are_inlined():
+    proto = network()
+    twice = helper.make_function(
+        "local",
+        "Twice",
+        ["v"],
+        ["r"],
+        [helper.make_node("Add", ["v", "v"], ["r"])],
+        [helper.make_opsetid("", 17)],
+    )
+    proto.functions.append(twice)
+    proto.opset_import.append(helper.make_opsetid("local", 1))
+    proto.graph.node[1].op_type, proto.graph.node[1].domain = "Twice", "local"
+    model = load_model(proto)
+    assert [n.op_type for n in model.graph] == ["Conv", "Add", "GlobalAveragePool", "Flatten", "Gemm"]
+
+
 def test_an_opset_of_the_future():
     with pytest.raises(UnsupportedError, match="opset 99"):
         load_model(network(99))

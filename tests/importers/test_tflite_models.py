@@ -166,6 +166,17 @@ def test_extracted_operator_stands_alone(name, data_dir):
     assert sum(t.is_variable for t in graph.tensors) == 2
 
 
+def test_an_imported_model_can_be_imported_again(data_dir, caplog):
+    first = load_model(data_dir / "models/tflite-micro/trained_lstm_int8.tflite")
+    second = load_model(first)
+    assert [(n.name, n.op_type, n.metadata_props[SOURCE]) for n in first.graph] == [
+        (n.name, n.op_type, n.metadata_props[SOURCE]) for n in second.graph
+    ]
+    (node,) = [n for n in second.graph if n.domain == "gossamer.tflite"]
+    assert node.attributes["tflite"].value[4:8] == b"TFL3"
+    assert not caplog.records
+
+
 def test_person_detect_loads_with_its_bad_quantized_dimension(data_dir):
     path = data_dir / "models/tflite-micro/person_detect.tflite"
     main = flatbuf.read(path.read_bytes(), "Model", "model").subgraphs[0]

@@ -6,7 +6,6 @@ a type and shape on every value that ONNX's shape inference knows.
 
 from __future__ import annotations
 
-import logging
 import re
 
 import numpy as np
@@ -15,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.serde import SerdeError
 
 from gossamer._errors import ModelError, UnsupportedError
-from gossamer.importers.source import SOURCE
+from gossamer.importers.source import SOURCE, to_proto
 
 MIN_OPSET = 13
 KNOWN_DOMAINS = ("", "ai.onnx", "com.microsoft", "gossamer.tflite")
@@ -157,13 +156,9 @@ def _light_copy(model: ir.Model, large: dict[str, ir.TensorProtocol]) -> onnx.Mo
     """The model as a proto whose ``large`` initializers are typed graph inputs (the 2 GB limit of protobuf)."""
     for name in large:
         model.graph.initializers[name].const_value = None
-    logger = logging.getLogger("onnx_ir.serde")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of initializers without values and of bytes in string attributes: meant
     try:
-        proto = ir.to_proto(model)
+        proto = to_proto(model)
     finally:
-        logger.setLevel(level)
         for name, tensor in large.items():
             model.graph.initializers[name].const_value = tensor
     keep = [t for t in proto.graph.initializer if t.name not in large]

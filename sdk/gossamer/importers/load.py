@@ -62,7 +62,9 @@ def _from_object(
     import onnx_ir
 
     if isinstance(source, onnx_ir.Model):
-        source = onnx_ir.to_proto(source)
+        from gossamer.importers.source import to_proto
+
+        source = to_proto(source)
     if isinstance(source, onnx.ModelProto):
         from gossamer.importers.onnx_model import import_proto
 

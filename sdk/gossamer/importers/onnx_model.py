@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from gossamer._errors import ModelError, UnsupportedError
 from gossamer.importers.finish import MIN_OPSET
-from gossamer.importers.source import SOURCE
+from gossamer.importers.source import SOURCE, quiet
 
 CONVERT_TO = 17
 """Models below opset 13 are raised to this one."""
@@ -48,13 +49,13 @@ def import_proto(
     proto = raise_opset(proto, where)
     forget_inferred(proto)
     try:
-        model = ir.from_proto(proto)
+        with quiet():
+            model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir has no exception of its own for a graph that contradicts itself
         raise ModelError(f"the ONNX graph cannot be read: {error}", where=where) from error
     if model.functions:
-        from onnx_ir.passes.common import InlinePass
-
         InlinePass()(model)
+    RemoveInitializersFromInputsPass()(model)  # files before IR version 4 list their weights among the inputs
     for node in model.graph:
         node.metadata_props.setdefault(SOURCE, node.name or "")
     return model

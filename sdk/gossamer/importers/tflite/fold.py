@@ -107,6 +107,8 @@ def fold(b: Builder) -> bool:
         return True
     if op.kind not in FOLDS or op.option("fused_activation_function") or op.option("batch_dims"):
         return False
+    if op.kind not in ("CONCATENATION", "PACK") and math.prod(a.size for a in arrays) > MAX_ELEMENTS:
+        raise b.unsupported("constant operands too large to combine while importing")
     try:
         with np.errstate(all="ignore"):
             result = np.asarray(FOLDS[op.kind](op, *arrays))
