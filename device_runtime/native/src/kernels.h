@@ -107,18 +107,21 @@ typedef struct {
   void (*run)(const gs_dw_args *a);
 } gs_dw_kernel;
 
-/* y[i] = clamp(rhe(fl((a[i]-za)*ra) +- fl((b[i]-zb)*rb)) + zo): sub = 1 subtracts. mul: rhe((a-za)*(b-zb)*ra). n is any length. */
+/* ADD: y[i] = clamp(((a[i]*ma + b[i]*mb + bias) >> shift) + zo); a subtraction comes with mb negated.
+ * MUL: y[i] = clamp(rhe((float)((a[i]-za)*(b[i]-zb)) * ra) + zo). n is any length; y may be a or b. */
 typedef struct {
   const int8_t *a, *b;
   int8_t *y;
   size_t n;
-  float ra, rb;
-  int32_t za, zb, zo, lo, hi;
+  int32_t ma, mb, bias, shift; /* ADD: |ma|, |mb| <= 2^21, 1 <= shift <= 30; bias holds zero points and rounding */
+  float ra;                    /* MUL */
+  int32_t za, zb;              /* MUL */
+  int32_t zo, lo, hi;
 } gs_binary_s8_args;
 typedef struct {
   const char *name;
   gs_isa isa;
-  uint32_t op; /* GS_BIN_ADD, SUB or MUL */
+  uint32_t op; /* GS_BIN_ADD (also subtracts) or GS_BIN_MUL */
   void (*run)(const gs_binary_s8_args *a);
 } gs_binary_s8_kernel;
 

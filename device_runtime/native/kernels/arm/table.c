@@ -43,7 +43,6 @@
 
 #define BINARY_LIST(M) \
   M(gs_s8_add_8__neon, NEON, ADD) \
-  M(gs_s8_sub_8__neon, NEON, SUB) \
   M(gs_s8_mul_8__neon, NEON, MUL)
 
 #include "../table.h"

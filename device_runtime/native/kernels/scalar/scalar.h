@@ -16,7 +16,6 @@ GS_SCALAR_MM(f32_mm_4x4)
 void gs_s8_dw_any__scalar(const gs_dw_args *a);
 void gs_f32_dw_any__scalar(const gs_dw_args *a);
 void gs_s8_add__scalar(const gs_binary_s8_args *a);
-void gs_s8_sub__scalar(const gs_binary_s8_args *a);
 void gs_s8_mul__scalar(const gs_binary_s8_args *a);
 void gs_lut__scalar(const uint8_t *x, uint8_t *y, size_t n, const uint8_t table[256]);
 

@@ -19,7 +19,6 @@ static const gs_dw_kernel dw[] = {
 };
 static const gs_binary_s8_kernel binary[] = {
     {.name = "gs_s8_add__scalar", .isa = GS_ISA_SCALAR, .op = GS_BIN_ADD, .run = gs_s8_add__scalar},
-    {.name = "gs_s8_sub__scalar", .isa = GS_ISA_SCALAR, .op = GS_BIN_SUB, .run = gs_s8_sub__scalar},
     {.name = "gs_s8_mul__scalar", .isa = GS_ISA_SCALAR, .op = GS_BIN_MUL, .run = gs_s8_mul__scalar},
 };
 static const gs_lut_kernel lut[] = {

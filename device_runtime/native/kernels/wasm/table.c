@@ -37,7 +37,6 @@
 
 #define BINARY_LIST(M) \
   M(gs_s8_add_8__wasm128, WASM128, ADD) \
-  M(gs_s8_sub_8__wasm128, WASM128, SUB) \
   M(gs_s8_mul_8__wasm128, WASM128, MUL)
 
 #include "../table.h"

@@ -1,16 +1,15 @@
-/* y = a + b of two int8 tensors with their own scales, eight elements at once. */
+/* y = a +- b of two int8 tensors with their own scales, in fixed point, eight elements at once. */
 #include "avx2.h"
 
 typedef struct {
-  __m256 ra, rb;
-  __m256i za, zb;
-  gs_rq256 q;
+  __m256i ma, mb, bias, zo, lo, hi;
+  __m128i shift;
 } constants;
 
 GS_INLINE __m256i eight(__m128i a, __m128i b, const constants *k) {
-  __m256i va = _mm256_sub_epi32(_mm256_cvtepi8_epi32(a), k->za), vb = _mm256_sub_epi32(_mm256_cvtepi8_epi32(b), k->zb);
-  __m256 fa = _mm256_mul_ps(_mm256_cvtepi32_ps(va), k->ra), fb = _mm256_mul_ps(_mm256_cvtepi32_ps(vb), k->rb);
-  return gs_rq256_round(_mm256_add_ps(fa, fb), &k->q);
+  __m256i va = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(a), k->ma), vb = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(b), k->mb);
+  __m256i q = _mm256_sra_epi32(_mm256_add_epi32(_mm256_add_epi32(va, vb), k->bias), k->shift);
+  return _mm256_min_epi32(_mm256_max_epi32(_mm256_add_epi32(q, k->zo), k->lo), k->hi);
 }
 
 GS_INLINE int64_t bytes(__m256i v) {
@@ -19,9 +18,8 @@ GS_INLINE int64_t bytes(__m256i v) {
 }
 
 GS_TARGET void gs_s8_add_8__avx2(const gs_binary_s8_args *a) {
-  const gs_requant rq = {NULL, a->zo, a->lo, a->hi};
-  const constants k = {_mm256_set1_ps(a->ra), _mm256_set1_ps(a->rb), _mm256_set1_epi32(a->za), _mm256_set1_epi32(a->zb),
-                       gs_rq256_make(&rq)};
+  const constants k = {_mm256_set1_epi32(a->ma), _mm256_set1_epi32(a->mb), _mm256_set1_epi32(a->bias), _mm256_set1_epi32(a->zo),
+                       _mm256_set1_epi32(a->lo), _mm256_set1_epi32(a->hi), _mm_cvtsi32_si128(a->shift)};
   size_t i = 0;
   for (; i + 8 <= a->n; i += 8) {
     int64_t v = bytes(eight(_mm_loadl_epi64((const __m128i *)(a->a + i)), _mm_loadl_epi64((const __m128i *)(a->b + i)), &k));

@@ -2,7 +2,7 @@
 #include "avx2.h"
 
 typedef struct {
-  __m256 ra, rb;
+  __m256 ra;
   __m256i za, zb;
   gs_rq256 q;
 } constants;
@@ -19,7 +19,7 @@ GS_INLINE int64_t bytes(__m256i v) {
 
 GS_TARGET void gs_s8_mul_8__avx2(const gs_binary_s8_args *a) {
   const gs_requant rq = {NULL, a->zo, a->lo, a->hi};
-  const constants k = {_mm256_set1_ps(a->ra), _mm256_set1_ps(a->rb), _mm256_set1_epi32(a->za), _mm256_set1_epi32(a->zb),
+  const constants k = {_mm256_set1_ps(a->ra), _mm256_set1_epi32(a->za), _mm256_set1_epi32(a->zb),
                        gs_rq256_make(&rq)};
   size_t i = 0;
   for (; i + 8 <= a->n; i += 8) {

@@ -47,10 +47,8 @@
 
 #define BINARY_LIST(M)                              \
   M(gs_s8_add_8__avx2, AVX2, ADD)                   \
-  M(gs_s8_sub_8__avx2, AVX2, SUB)                   \
   M(gs_s8_mul_8__avx2, AVX2, MUL)                   \
   M(gs_s8_add_16__avx512vnni, AVX512VNNI, ADD)      \
-  M(gs_s8_sub_16__avx512vnni, AVX512VNNI, SUB)      \
   M(gs_s8_mul_16__avx512vnni, AVX512VNNI, MUL)
 
 #define LUT_LIST(M) M(gs_lut_64__avx512vnni, AVX512VNNI)

@@ -6,6 +6,7 @@
 #include "common.h"
 #include "ops.h"
 
+#define RATIO_CAP 262144.0f /* 2^18: multipliers stay within 21 bits */
 #define CHUNK 1024u /* words of a broadcast operand that are written out at a time */
 
 gs_status gs_binary_check(const gs_op *op, gs_error *error) {
@@ -34,13 +35,32 @@ gs_status gs_binary_check(const gs_op *op, gs_error *error) {
   }
   if (y->dtype != GS_S8) return GS_OK;
   GS_TRY(gs_check_multiplier(op, GS_F_RA, error));
-  return op->p[0] == GS_BIN_MUL ? GS_OK : gs_check_multiplier(op, GS_F_RB, error);
+  if (op->p[0] == GS_BIN_MUL) return GS_OK;
+  GS_TRY(gs_check_multiplier(op, GS_F_RB, error));
+  if (op->f[GS_F_RA] >= RATIO_CAP || op->f[GS_F_RB] >= RATIO_CAP) GS_REFUSE("scales of input and output are too far apart");
+  return GS_OK;
+}
+
+/* The fixed-point terms of NUMERICS.md: both ratios times 2^shift, rounded, the larger one to 21 bits. */
+static void fixed_point(const gs_op *op, gs_binary_s8_args *a) {
+  float ra = op->f[GS_F_RA], rb = op->f[GS_F_RB], top = ra > rb ? ra : rb, power = 2.0f;
+  a->shift = 1;
+  while (a->shift < 30 && top * power < 1048576.0f) a->shift++, power *= 2.0f; /* powers of two: exact */
+  a->ma = (int32_t)gs_rhe(ra * power);
+  a->mb = (int32_t)gs_rhe(rb * power);
+  if (op->p[0] == GS_BIN_SUB) a->mb = -a->mb;
+  a->bias = (1 << (a->shift - 1)) - op->in[0]->zp * a->ma - op->in[1]->zp * a->mb;
+}
+
+/* Subtraction runs on the kernel of addition. */
+static const gs_binary_s8_kernel *pick(const gs_session *s, const gs_op *op) {
+  return gs_pick_binary_s8(s->options.isa_cap, op->p[0] == GS_BIN_MUL ? GS_BIN_MUL : GS_BIN_ADD);
 }
 
 gs_status gs_binary_prepare(gs_session *s, gs_node *node, gs_error *error) {
   const gs_op *op = node->op;
   if (op->out[0]->dtype != GS_S8) return GS_OK;
-  const gs_binary_s8_kernel *k = gs_pick_binary_s8(s->options.isa_cap, (uint32_t)op->p[0]);
+  const gs_binary_s8_kernel *k = pick(s, op);
   if (!k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no kernel for it");
   node->kernel = k->name;
   return gs_want_scratch(s, op, 2 * CHUNK * 4, error);
@@ -84,9 +104,10 @@ static void run_f32(const gs_op *op, const float *a, int sa, const float *b, int
 /* n bytes, both operands written out. */
 static void run_s8(const job *j, const void *a, const void *b, void *y, size_t n) {
   const gs_op *op = j->node->op;
-  gs_binary_s8_args args = {.a = a, .b = b, .y = y, .n = n, .ra = op->f[GS_F_RA], .rb = op->f[GS_F_RB],
+  gs_binary_s8_args args = {.a = a, .b = b, .y = y, .n = n, .ra = op->f[GS_F_RA],
                             .za = op->in[0]->zp, .zb = op->in[1]->zp, .zo = op->out[0]->zp,
                             .lo = op->p[GS_P_QLO], .hi = op->p[GS_P_QHI]};
+  if (op->p[0] != GS_BIN_MUL) fixed_point(op, &args);
   j->k->run(&args);
 }
 
@@ -245,7 +266,7 @@ gs_status gs_binary_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const gs_op *op = node->op;
   const gs_tensor *a = op->in[0], *b = op->in[1], *y = op->out[0];
-  job j = {s, node, y->dtype == GS_S8 ? gs_pick_binary_s8(s->options.isa_cap, (uint32_t)op->p[0]) : NULL};
+  job j = {s, node, y->dtype == GS_S8 ? pick(s, op) : NULL};
   if (lies_like(a, y) && lies_like(b, y)) gs_run_spans(s, gs_stored_elements(y), flat_span, &j);
   else if (y->layout == GS_LAYOUT_CB && plane_operand(a, y) && plane_operand(b, y))
     gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), plane_task, &j);
