@@ -191,6 +191,21 @@ def test_other_architectures_are_not_measured(monkeypatch):
         one(conv(), target=Target(arch="aarch64", measure=True))
 
 
+def test_instruction_sets(clock, monkeypatch):
+    monkeypatch.setattr(cost.platform, "machine", lambda: "x86_64")
+    clock({"dense": 90.0, "1x4": 60.0})
+    tables = {isa: CostTable(None) for isa in ("scalar", "avx2", "avx512vnni")}
+    for isa, table in tables.items():
+        one(conv(), target=Target(isa=isa), table=table)
+    machines = {isa: next(iter(table._times)) for isa, table in tables.items()}
+    assert ", scalar, " in machines["scalar"]
+    assert (
+        ", avx2, " in machines["avx2"] and machines["avx512vnni"] == machines["avx2"]
+    )  # this machine has avx2 at most
+    with pytest.raises(CompileError, match="x86_64 has no neon"):
+        one(conv(), target=Target(isa="neon"), table=CostTable(None))
+
+
 def test_progress(clock):
     clock({"dense": 90.0, "1x4": 60.0})
     seen = []

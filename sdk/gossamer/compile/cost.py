@@ -95,7 +95,8 @@ def choose(
 
     Raises:
         LibraryError: ``measure: true`` and the native core is missing.
-        CompileError: ``measure: true`` for another architecture than this machine's.
+        CompileError: ``measure: true`` for another architecture than this machine's, or an instruction set that this
+            architecture does not have.
     """
     from gossamer.recipe import Target
 
@@ -140,6 +141,8 @@ class _Clock:
 
     @classmethod
     def open(cls, target: Target, table: CostTable | None) -> _Clock:
+        from gossamer.recipe.schema import ISAS
+
         if target.measure is False:
             return cls(target, None, "", "the recipe turns measuring off")
         host = _ARCHITECTURES.get(platform.machine().lower(), platform.machine())
@@ -151,11 +154,19 @@ class _Clock:
                     hint="compile on the target, or write `measure: cached` to let a model decide",
                 )
             return cls(target, None, "", f"this machine is no {target.arch}")
+        ladder = ISAS.get(host, ("scalar",))
+        if target.isa not in ("best", *ladder):
+            raise CompileError(
+                f"{host} has no {target.isa}",
+                where="recipe field 'target.isa'",
+                hint=f"use best or one of {', '.join(ladder)}, or name the target's `arch`",
+            )
         try:
             from gossamer_runtime import _native
 
-            version = _native.core_version()
-            isa = _native.detect_isa() if target.isa == "best" else target.isa
+            version, isa = _native.core_version(), _native.detect_isa()
+            if target.isa != "best" and isa in ladder:
+                isa = min(isa, target.isa, key=ladder.index)  # a cap above what the machine has changes nothing
         except LibraryError:
             if target.measure is True:
                 raise
