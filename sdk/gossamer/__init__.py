@@ -4,7 +4,7 @@
 
     import gossamer
 
-    result = gossamer.optimize("model.onnx", recipe="int8-1x4-75", calibration="photos/", output="model.goss")
+    result = gossamer.optimize("model.onnx", recipe="1x4-75-int8", calibration="photos/", output="model.goss")
     print(result.table())
 
     from gossamer_runtime import Session
