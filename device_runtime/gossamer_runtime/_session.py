@@ -12,15 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from gossamer_runtime import _native, _trust
 from gossamer_runtime._errors import BackendError, BundleError, GossamerError, InputError, SignatureError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from gossamer_runtime._profile import Profile
 
-Array = npt.NDArray[Any]
+    Array = npt.NDArray[Any]
 _TVM = 3
 
 

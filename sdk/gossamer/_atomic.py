@@ -31,9 +31,9 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         OutputError: the folder is missing or read-only, or the path is a folder, a device or a pipe.
     """
     target = Path(path)
-    if target.is_symlink():
-        target = target.resolve()
     try:
+        if target.is_symlink():
+            target = target.resolve()
         mode = target.stat().st_mode
     except FileNotFoundError:
         mode = None
