@@ -29,6 +29,34 @@ def repaired(content: bytes) -> bytes:
     return bytes(builder.Output())
 
 
+def with_float_weights(content: bytes) -> bytes:
+    """The model with its int8 constants as float32.
+
+    A model whose weights alone are int8 (dynamic range quantisation) makes LiteRT quantise activations on the fly, by
+    rules that differ between its own kernels (0.41 of the output apart on ``kws_ref_model_float32``). With the same
+    weights in float32 it computes what the file says.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if tensor.type != schema.TensorType.INT8 or data is None or len(data) == 0:
+                continue
+            q = tensor.quantization
+            view = [1] * len(tensor.shape)
+            if len(q.scale) > 1:
+                view[q.quantizedDimension] = len(q.scale)
+            scale, zero = np.asarray(q.scale, np.float32).reshape(view), np.asarray(q.zeroPoint).reshape(view)
+            values = np.frombuffer(bytes(data), np.int8).reshape(tensor.shape).astype(np.int32)
+            real = ((values - zero).astype(np.float32) * scale).astype("<f4")
+            model.buffers.append(schema.BufferT())
+            model.buffers[-1].data = np.frombuffer(real.tobytes(), np.uint8)
+            tensor.type, tensor.quantization, tensor.buffer = schema.TensorType.FLOAT32, None, len(model.buffers) - 1
+    builder = flatbuffers.Builder(len(content) * 4)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
 def run(model: Path | bytes, batch: Array) -> Array:
     """The first output for each ``batch[i]``, stacked without the batch axis; variables are reset between inputs."""
     content = model if isinstance(model, bytes) else model.read_bytes()
