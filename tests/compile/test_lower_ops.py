@@ -291,6 +291,13 @@ def test_chain_of_functions_is_one_table() -> None:
     assert plan.ops[1].p[0] == 5
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_gate_of_the_same_value_is_one_table(first: bool) -> None:
+    nodes = [node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"] if first else ["s", "x"], ["y"])]
+    plan = check_int8(model(nodes, {"x": (2, 5, 3, 4)}, ["y"]), after=("s", "y"), scale=3.0)
+    assert [o.kind for o in plan.ops] == [OpKind.QUANTIZE, OpKind.LUT, OpKind.DEQUANTIZE]
+
+
 # --- pooling and reductions
 
 POOLS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.compile import passes_canonical, passes_fuse, passes_qdq
+from gossamer.compile import passes_canonical, passes_fuse, passes_qdq, passes_qoperator
 from gossamer.compile.graph import Array, Graph, Node, Type
 from gossamer.compile.infer import infer
 from gossamer.compile.report import LowerReport
@@ -21,6 +21,7 @@ OWN = "gossamer"
 
 def run(g: Graph, report: LowerReport) -> None:
     """All passes, in order; the graph comes out canonical, fused, with quantised regions made explicit."""
+    passes_qoperator.to_qdq(g)
     for name in infer(g):
         report.fuse("constant", name)
     for _ in range(20):

@@ -7,11 +7,13 @@ What remains between DequantizeLinear and QuantizeLinear is arithmetic, which lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gossamer.compile.graph import Array, Graph, Node, QParams
 from gossamer.compile.report import LowerReport
-from gossamer.compile.unary import Unary, clip_bounds, unary_of
+from gossamer.compile.unary import BINARY, Double, Function, Unary, clip_bounds, unary_of
 
 OWN = "gossamer"
 _MAX_TABLE = 1 << 18
@@ -30,6 +32,7 @@ def make_integer(g: Graph, report: LowerReport) -> None:
             break
         g.sort()
     _make_tables(g, report)
+    _gates_to_tables(g, report)
     g.remove_dead()
     g.sort()
 
@@ -279,3 +282,53 @@ def _make_tables(g: Graph, report: LowerReport) -> None:
         node.name = names[-1]
         report.fuse("function to table", *names)
         g.touch()
+
+
+def _gates_to_tables(g: Graph, report: LowerReport) -> None:
+    """An operator on a quantised value and a table of the same value (x * Sigmoid(x) quantised in between) is itself a
+    function of that value. The inner rounding is part of the new table, so the result stays the same."""
+    for node in list(g.nodes):
+        if node.domain or node.op_type != "QuantizeLinear" or params_of(g, node) is None:
+            continue
+        maker = g.producer(node.inputs[0])
+        if maker is None or maker.domain or maker.op_type not in BINARY or g.sole_consumer(node.inputs[0]) is not node:
+            continue
+        sides = [dequantized(g, i) for i in maker.inputs]
+        if len(sides) != 2 or sides[0] is None or sides[1] is None:
+            continue
+        for k in (0, 1):
+            x, gate = sides[k], sides[1 - k]
+            inner = g.producer(gate.inputs[0])  # type: ignore[union-attr]
+            if inner is None or (inner.op_type, inner.domain) != ("Lut", OWN) or inner.inputs[0] != x.inputs[0]:  # type: ignore[union-attr]
+                continue
+            table = _quantized_function(g, inner)
+            if table is None or len(g.consumers(gate.outputs[0])) != 1:  # type: ignore[union-attr]
+                continue
+            apply = BINARY[maker.op_type]
+            fn = _both(apply, table, first=k == 0)
+            node.op_type, node.domain, node.attrs = "Lut", OWN, {"fns": [Unary(fn)]}
+            node.inputs, node.name = [x.inputs[0]], maker.name  # type: ignore[union-attr]
+            report.fuse("gate to table", inner.name, maker.name)
+            g.touch()
+            break
+
+
+def _both(apply: Callable[[Double, Double], Double], gate: Function, *, first: bool) -> Function:
+    return lambda v: apply(v, gate(v)) if first else apply(gate(v), v)
+
+
+def _quantized_function(g: Graph, lut: Node) -> Function | None:
+    """The function of a Lut node from real values to real values, its rounding included; ``None`` per channel."""
+    fns: list[Unary] = lut.attrs["fns"]
+    params = g.qparams.get(lut.outputs[0])
+    if params is None or any(f.channels for f in fns):
+        return None
+    info = np.iinfo(g.dtype(lut.outputs[0]))  # type: ignore[type-var]
+
+    def function(values: Double) -> Double:
+        for f in fns:
+            values = f.fn(values)
+        q = np.clip(np.rint(values / params.scale) + params.zero_point, info.min, info.max)
+        return np.asarray((q - params.zero_point) * params.scale)
+
+    return function

@@ -89,7 +89,7 @@ _PLAIN: dict[str, tuple[Un | None, Function]] = {
     "Atan": (None, np.arctan),
 }
 
-_BINARY: dict[str, Callable[[Double, Double], Double]] = {
+BINARY: dict[str, Callable[[Double, Double], Double]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
@@ -196,7 +196,7 @@ def unary_of(g: Graph, node: Node) -> tuple[str, Unary] | None:
     if op == "PRelu":
         slope = real(g, node.inputs[1])
         return _prelu(g, node, slope) if slope is not None else None
-    if op in _BINARY and len(node.inputs) == 2:
+    if op in BINARY and len(node.inputs) == 2:
         return _binary(g, node)
     return None
 
@@ -220,7 +220,7 @@ def _binary(g: Graph, node: Node) -> tuple[str, Unary] | None:
     flat = per_channel(left if left is not None else right, shape)  # type: ignore[arg-type]
     if flat is None:
         return None
-    column, fn, first = flat[:, None], _BINARY[node.op_type], left is not None
+    column, fn, first = flat[:, None], BINARY[node.op_type], left is not None
     apply: Function = (lambda v: fn(column, v)) if first else (lambda v: fn(v, column))
     return x, Unary(apply, channels=flat.size if flat.size > 1 else 0)
 
