@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -54,6 +54,8 @@ class Target:
     output: str
     flags: tuple[str, ...] = ()
     skip: tuple[str, ...] = field(default=())
+    program: str = "profiler"
+    """Folder of native/ that holds the main function of a program."""
 
 
 TARGETS = {
@@ -84,6 +86,23 @@ TARGETS = {
         ),
     ]
 }
+# The same programs around check/ instead of profiler/: every micro-kernel against plain sums, on each machine.
+CHECKS = {
+    t.name: t
+    for t in [
+        *(
+            replace(t, name=t.name.replace("profiler", "check"), output="kernel-check", program="check")
+            for t in TARGETS.values()
+            if t.kind == "program"
+        ),
+        *(
+            replace(t, name=f"{t.name}-check", kind="program", output="kernel-check.wasm", program="check")
+            for t in TARGETS.values()
+            if t.kind == "wasm"
+        ),
+    ]
+}
+TARGETS |= CHECKS
 # Files every target compiles for the machine as a whole.
 COMMON = ("src/*.c", "src/ops/*.c", "kernels/scalar/*.c")
 
@@ -136,7 +155,7 @@ def _sources(target: Target) -> tuple[list[Path], list[str]]:
     else:
         defines.append("-DGS_SCALAR_ONLY")
     if target.kind == "program":
-        sources += sorted((NATIVE / "profiler").glob("*.c"))
+        sources += sorted((NATIVE / target.program).glob("*.c"))
     return sources, defines
 
 
