@@ -16,8 +16,8 @@ from gossamer.importers import SOURCE, load_model, source_of  # noqa: E402
 from tests import models  # noqa: E402
 from tests.importers.synthetic import run  # noqa: E402
 
-FAST = ["ds_cnn", "tiny_vit", "resnet18_small", "mobilenet_v1_0.25", "mobilenet_v2_0.35"]
-FULL = ["mobilenet_v1", "mobilenet_v2", "resnet18"]
+FAST = ["ds_cnn", "tiny_vit", "resnet18_small"]
+FULL = ["mobilenet_v1_0.25", "mobilenet_v2_0.35", "mobilenet_v1", "mobilenet_v2", "resnet18"]
 
 
 def check(name: str) -> None:
@@ -40,7 +40,7 @@ def test_small_networks(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
-def test_full_size_networks(name):
+def test_larger_networks(name):
     check(name)
 
 
