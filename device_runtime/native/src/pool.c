@@ -1,5 +1,6 @@
-/* A small thread pool: the caller's thread and threads-1 workers take task indices from one counter. Workers spin a
- * little between operators (the gap is microseconds) and then sleep. */
+/* A small thread pool. The caller's thread and threads-1 workers claim task numbers from one atomic word; the caller waits
+ * only for tasks that somebody claimed, never for a worker that has not woken up, so that a busy machine costs nothing but
+ * the lost help. Workers spin a little between operators (the gap is microseconds) and then sleep. */
 #include "core.h"
 
 #if defined(__wasm__)
@@ -20,7 +21,7 @@ void gs_pool_run(gs_pool *pool, uint32_t n, gs_task task, void *arg) {
 #include <sched.h>
 #include <stdatomic.h>
 
-#define SPINS 4000
+#define SPINS 2000
 
 struct worker {
   gs_pool *pool;
@@ -32,13 +33,16 @@ struct gs_pool {
   uint32_t n_workers;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  atomic_uint generation; /* raised once per job */
-  atomic_uint next;       /* next task index */
-  atomic_uint busy;       /* workers that have not finished the job */
-  bool stop;              /* written before generation is raised */
-  gs_task task;
-  void *arg;
-  uint32_t n;
+  atomic_uint sleepers;
+  atomic_bool stop;
+  /* Number of the job in the upper half, tasks that nobody has claimed in the lower. A claim is one compare-and-swap. The
+   * fields below change only while nothing is left to claim, and every value of this word is claimed once: whoever
+   * succeeds read the fields of that job. */
+  _Atomic uint64_t claim;
+  _Atomic(gs_task) task;
+  _Atomic(void *) arg;
+  atomic_uint n;
+  atomic_uint done;
   struct worker workers[];
 };
 
@@ -50,40 +54,51 @@ static void relax(void) {
 #endif
 }
 
-static void take_tasks(gs_pool *p, uint32_t thread) {
-  for (;;) {
-    uint32_t i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-    if (i >= p->n) return;
-    p->task(p->arg, i, thread);
+/* Runs one task if there is one. */
+static bool take_task(gs_pool *p, uint32_t thread) {
+  uint64_t claim = atomic_load(&p->claim);
+  while ((uint32_t)claim != 0) {
+    gs_task task = atomic_load_explicit(&p->task, memory_order_relaxed);
+    void *arg = atomic_load_explicit(&p->arg, memory_order_relaxed);
+    uint32_t index = atomic_load_explicit(&p->n, memory_order_relaxed) - (uint32_t)claim;
+    if (!atomic_compare_exchange_weak(&p->claim, &claim, claim - 1)) continue; /* claim is the present value now */
+    task(arg, index, thread);
+    atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
+    return true;
   }
+  return false;
+}
+
+static uint32_t job_of(gs_pool *p) { return (uint32_t)(atomic_load(&p->claim) >> 32); }
+
+static void sleep_until_next_job(gs_pool *p, uint32_t seen) {
+  pthread_mutex_lock(&p->lock);
+  atomic_fetch_add(&p->sleepers, 1); /* before the look at the job: whoever starts one sees it, or we see the job */
+  while (job_of(p) == seen && !atomic_load(&p->stop)) pthread_cond_wait(&p->wake, &p->lock);
+  atomic_fetch_sub(&p->sleepers, 1);
+  pthread_mutex_unlock(&p->lock);
 }
 
 static void *worker_main(void *arg) {
   struct worker *self = arg;
   gs_pool *p = self->pool;
-  unsigned seen = 0;
-  for (;;) {
-    unsigned now = atomic_load_explicit(&p->generation, memory_order_acquire);
-    for (int i = 0; now == seen && i < SPINS; i++) {
-      relax();
-      now = atomic_load_explicit(&p->generation, memory_order_acquire);
+  uint32_t seen = 0;
+  while (!atomic_load(&p->stop)) {
+    for (int i = 0; i < SPINS && job_of(p) == seen; i++) relax();
+    if (job_of(p) == seen) {
+      sleep_until_next_job(p, seen);
+      continue;
     }
-    if (now == seen) {
-      pthread_mutex_lock(&p->lock);
-      while ((now = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen)
-        pthread_cond_wait(&p->wake, &p->lock);
-      pthread_mutex_unlock(&p->lock);
+    seen = job_of(p);
+    while (take_task(p, self->thread)) {
     }
-    seen = now;
-    if (p->stop) return NULL;
-    take_tasks(p, self->thread);
-    atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
   }
+  return NULL;
 }
 
-static void start_job(gs_pool *p) {
+static void wake_sleepers(gs_pool *p) {
+  if (atomic_load(&p->sleepers) == 0) return;
   pthread_mutex_lock(&p->lock);
-  atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
   pthread_cond_broadcast(&p->wake);
   pthread_mutex_unlock(&p->lock);
 }
@@ -108,8 +123,8 @@ gs_pool *gs_pool_open(uint32_t threads) {
 
 void gs_pool_close(gs_pool *p) {
   if (p == NULL) return;
-  p->stop = true;
-  start_job(p);
+  atomic_store(&p->stop, true);
+  wake_sleepers(p);
   for (uint32_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i].handle, NULL);
   pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->lock);
@@ -121,16 +136,17 @@ void gs_pool_run(gs_pool *p, uint32_t n, gs_task task, void *arg) {
     for (uint32_t i = 0; i < n; i++) task(arg, i, 0);
     return;
   }
-  p->task = task;
-  p->arg = arg;
-  p->n = n;
-  atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-  atomic_store_explicit(&p->busy, p->n_workers, memory_order_relaxed);
-  start_job(p);
-  take_tasks(p, 0);
-  for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire) != 0; i++) {
+  atomic_store_explicit(&p->task, task, memory_order_relaxed);
+  atomic_store_explicit(&p->arg, arg, memory_order_relaxed);
+  atomic_store_explicit(&p->n, n, memory_order_relaxed);
+  atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+  atomic_store(&p->claim, ((atomic_load(&p->claim) >> 32) + 1) << 32 | n);
+  wake_sleepers(p);
+  while (take_task(p, 0)) {
+  }
+  for (int i = 0; atomic_load_explicit(&p->done, memory_order_acquire) != n; i++) {
     relax();
-    if (i > SPINS) { /* more threads than cores: let a worker have this one */
+    if (i > SPINS) { /* more threads than cores: let whoever holds a task have this one */
       sched_yield();
       i = 0;
     }
