@@ -100,6 +100,7 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
         runs=runs,
         where=str(bundle),
         dense=dense.read_bytes(),
+        agreement=agreement,
         accuracy=accuracy,
         notes=[note],
     )

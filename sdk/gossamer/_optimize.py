@@ -119,6 +119,7 @@ def optimize(
         report = LowerReport()
         plan = lower(graph, loaded_recipe.policy, target=loaded_recipe.target.arch, report=report)
         job.notes += [f"runs in f32 between int8 layers: {note}" for note in report.fallbacks]
+        job.notes += [f"runs outside the core on {note}" for note in report.partitions]
         _outputs(job, plan, graph, labels)
     with job.stage("choose"):
         choices = _choose(job, plan)
@@ -145,6 +146,7 @@ def optimize(
         calibration_samples=calibrated,
         seconds=job.seconds,
         notes=job.notes,
+        lowering=report.as_dict(),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gossamer._tables import bytes_text, columns
+from gossamer._tables import bytes_text, columns, cut
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class OptimizeResult:
         calibration_samples: how many were used.
         seconds: time of every stage in seconds.
         notes: what the user should know besides.
+        lowering: fusions, operators of an int8 model that run in f32, and partitions, each with nodes and reason.
     """
 
     path: Path | None
@@ -99,6 +100,7 @@ class OptimizeResult:
     calibration_samples: int
     seconds: dict[str, float]
     notes: list[str]
+    lowering: dict[str, Any]
 
     @property
     def layers(self) -> list[LayerRow]:
@@ -138,7 +140,7 @@ class OptimizeResult:
         lines.append(f"layers   {len(self.layers)} with weights, {sparse} stored sparse, {zeros}")
         lines.append(f"memory   {bytes_text(self.arena_bytes)} peak activations")
         lines.append("time     " + ", ".join(f"{name} {s:.1f} s" for name, s in self.seconds.items()))
-        lines += [f"note     {note}" for note in self.notes]
+        lines += [f"note     {cut(note, 160)}" for note in self.notes]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -152,6 +154,7 @@ class OptimizeResult:
             "calibration_samples": self.calibration_samples,
             "stage_seconds": self.seconds,
             "notes": self.notes,
+            "lowering": self.lowering,
             "layers": [asdict(row) for row in self.layers],
             "manifest": self.manifest,
         }

@@ -19,6 +19,7 @@ from gossamer._images import dequantised
 from gossamer._tables import columns
 
 _PLAIN_SNR_DB = 60.0
+_INT8_MODEL_SNR_DB = 25.0
 _INT8_SNR_DB = 10.0
 
 
@@ -107,8 +108,8 @@ def verify_against(
         inputs: pictures, arrays or samples as for calibration; None: seeded random inputs, said so in ``source``.
         samples: at most this many.
         max_abs_error, min_snr_db, min_top1_percent: limits. Without any, the recipe in the manifest decides: nothing
-            pruned and nothing quantised: 60 dB; quantised: 10 dB; pruned (without fine-tuning): no limit but that
-            every value is finite.
+            pruned and nothing quantised: 60 dB (25 dB when the original is an int8 model, for kernels of other engines
+            round differently); quantised: 10 dB; pruned (without fine-tuning): no limit but that every value is finite.
         threads, verify, trusted_keys: as for ``gossamer_runtime.Session``.
         example_inputs: for a torch module.
         progress: called with (done, total).
@@ -214,7 +215,10 @@ def _limits(
         raise GossamerError(f"the recipe in the manifest is not JSON: {e}") from e
     if recipe.get("sparsify"):
         return {}
-    return {"min_snr_db": _INT8_SNR_DB if recipe.get("quantize") else _PLAIN_SNR_DB}
+    int8 = any(layer.get("dtype") == "int8" for layer in manifest.get("layers", []))
+    if recipe.get("quantize"):
+        return {"min_snr_db": _INT8_SNR_DB}
+    return {"min_snr_db": _INT8_MODEL_SNR_DB if int8 else _PLAIN_SNR_DB}
 
 
 def _failures(outputs: Sequence[OutputAgreement], limits: Mapping[str, float]) -> list[str]:
