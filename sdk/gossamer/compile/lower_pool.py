@@ -119,8 +119,9 @@ def reduce(c: Context, node: Node) -> None:
         source_params = c.v.params(name)
         require(source_params is not None, "no quantisation parameters")
         ratio = source_params.scale / integer[1].params.scale  # type: ignore[union-attr]
-    if op is Red.MEAN and len(shape) == 4 and reduced == [2, 3] and c.v.blocked(name):
-        _mean_as_pool(c, name, target, shape, ratio)
+    plane = _plane(c, name, reduced) if op is Red.MEAN else ""
+    if plane:
+        _mean_as_pool(c, plane, target, ratio)
     else:
         source, y = c.v.row(name), c.v.new(target)
         f: dict[int, float] = {F.RA: float(np.float32(ratio / count if op is Red.MEAN else ratio))}
@@ -130,9 +131,22 @@ def reduce(c: Context, node: Node) -> None:
         c.cover(node, integer[1].covered)
 
 
-def _mean_as_pool(c: Context, name: str, target: str, shape: tuple[int, ...], ratio: float) -> None:
+def _plane(c: Context, name: str, reduced: list[int]) -> str:
+    """The channel-blocked value whose height and width a mean covers, ``""`` when it is none. A value of three axes
+    counts when it is the view of a plane of one row."""
+    shape = c.g.shape(name)
+    if len(shape) == 3 and reduced == [2]:
+        view = c.g.producer(name)
+        if view is not None and (view.op_type, view.domain) == ("Reshape", "gossamer"):
+            name, reduced = view.inputs[0], [2, 3]
+            if c.g.shape(name) != (shape[0], shape[1], 1, shape[2]):
+                return ""
+    return name if len(c.g.shape(name)) == 4 and reduced == [2, 3] and c.v.blocked(name) else ""
+
+
+def _mean_as_pool(c: Context, name: str, target: str, ratio: float) -> None:
     """The mean over height and width of a channel-blocked value needs no conversion of the large side."""
-    source = c.v.cb(name)
+    source, shape = c.v.cb(name), c.g.shape(name)
     y = c.v.new(target)
     pooled = type(y)(target, y.dtype, (shape[0], shape[1], 1, 1), source.layout, y.scale, y.zero_point)
     p = _whole(shape).slots(0)

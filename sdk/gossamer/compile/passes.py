@@ -12,8 +12,8 @@ import numpy as np
 from gossamer.compile import passes_canonical, passes_fuse, passes_qdq, passes_qoperator
 from gossamer.compile.graph import Array, Graph, Node, Type
 from gossamer.compile.infer import infer
+from gossamer.compile.passes_movement import compose_movement, sink_movement
 from gossamer.compile.report import LowerReport
-from gossamer.compile.unary import unary_of
 
 OWN = "gossamer"
 """Domain of the canonical nodes that passes make (Reshape, Slice, Pad, Linear, Lut)."""
@@ -123,75 +123,6 @@ def merge_equal(g: Graph) -> int:
         g.remove([node])
         changed += 1
     return changed
-
-
-def compose_movement(g: Graph) -> int:
-    """Reshape after Reshape and Transpose after Transpose become one."""
-    changed = 0
-    for node in list(g.nodes):
-        before = g.producer(node.inputs[0]) if node.inputs and node.inputs[0] else None
-        if before is None or before.op_type != node.op_type or before.domain != node.domain:
-            continue
-        if _is(node, "Reshape") and node.domain == OWN:
-            node.inputs = [before.inputs[0]]
-        elif _is(node, "Transpose"):
-            rank = len(g.shape(node.inputs[0]))
-            one = before.attrs.get("perm") or list(range(rank))[::-1]
-            two = node.attrs.get("perm") or list(range(rank))[::-1]
-            node.attrs["perm"] = [one[i] for i in two]
-            node.inputs = [before.inputs[0]]
-        else:
-            continue
-        g.touch()
-        changed += 1
-    return changed
-
-
-def sink_movement(g: Graph) -> int:
-    """Moves Reshape and Transpose below elementwise functions, so that they meet their inverse or a compute node's
-    activation meets the compute node."""
-    changed = 0
-    for node in list(g.nodes):
-        move = g.producer(node.inputs[0]) if node.inputs and node.inputs[0] else None
-        if move is None or not (
-            _is(move, "Reshape", "Transpose") and (move.domain == OWN or move.op_type != "Reshape")
-        ):
-            continue
-        if g.sole_consumer(move.outputs[0]) is not node or move not in g.nodes:
-            continue
-        x = move.inputs[0]
-        if x in g.consts:
-            continue
-        found = unary_of(g, node)
-        if found is not None and found[1].channels == 0 and node.input(0) == move.outputs[0]:
-            _swap(g, move, node, [x, *node.inputs[1:]])
-            changed += 1
-        elif _is(node, "Add", "Sub", "Mul", "Div", "Max", "Min") and len(node.inputs) == 2 and not node.domain:
-            other = g.producer(node.inputs[1])
-            if (
-                other is not None
-                and other is not move
-                and (other.op_type, other.domain, other.attrs) == (move.op_type, move.domain, move.attrs)
-                and g.sole_consumer(other.outputs[0]) is node
-                and g.shape(other.inputs[0]) == g.shape(x)
-                and g.shape(other.outputs[0]) == g.shape(move.outputs[0])
-            ):
-                _swap(g, move, node, [x, other.inputs[0]])
-                changed += 1
-    if changed:
-        g.remove_dead()
-        g.sort()
-    return changed
-
-
-def _swap(g: Graph, move: Node, node: Node, inputs: list[str]) -> None:
-    out = node.outputs[0]
-    mid = g.add_value(out, g.dtype(out), g.shape(move.inputs[0]))
-    node.inputs, node.outputs = inputs, [mid]
-    moved = Node(move.op_type, [mid, *move.inputs[1:]], [out], dict(move.attrs), move.name, move.source, move.domain)
-    g.nodes.remove(move)
-    g.touch()
-    g.insert(node, [moved], after=True)
 
 
 def fold_affine(g: Graph, report: LowerReport) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gossamer.compile.graph import Array, Graph, Node, QParams
+from gossamer.compile.passes_movement import compose_movement, sink_integer_reshapes, sink_movement
 from gossamer.compile.report import LowerReport
 from gossamer.compile.unary import BINARY, Double, Function, Unary, clip_bounds, unary_of
 
@@ -27,6 +28,7 @@ def make_integer(g: Graph, report: LowerReport) -> None:
     _note_params(g)
     for _ in range(50):
         changed = _merge_dequantize(g) + _push_down(g) + _pull_up(g) + _cancel(g, report) + _clamp_once(g, report)
+        changed += compose_movement(g) + sink_movement(g) + sink_integer_reshapes(g)
         g.remove_dead()
         if not changed:
             break
