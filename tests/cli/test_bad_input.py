@@ -71,6 +71,15 @@ def test_bit_flipped_model_never_crashes(cli, work, home, tmp_path):
         assert "Traceback" not in ran.err and "internal error" not in ran.err, ran.err
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".pt2"])
+def test_oversized_model(cli, home, tmp_path, suffix):
+    model = tmp_path / f"huge{suffix}"
+    model.touch()
+    os.truncate(model, 5 << 30)
+    ran = cli("optimize", model, "-r", plain_recipe(tmp_path), "-o", tmp_path / "o.goss")
+    assert_error(ran, 3, f"huge{suffix}")
+
+
 def test_missing_model_and_folder_as_model(cli, home, tmp_path):
     assert_error(cli("optimize", tmp_path / "no.onnx", "-r", "dense-int8", "-o", tmp_path / "o.goss"), 3, "no.onnx")
     assert_error(cli("optimize", tmp_path, "-r", "dense-int8", "-o", tmp_path / "o.goss"), 3)
@@ -157,6 +166,17 @@ def test_bad_bundle(cli, work, tmp_path, monkeypatch, command, kind):
         path.write_bytes(content.get(kind, data + b"\0" * 64))
     ran = cli(command[0], path, *command[1:])
     assert_error(ran, 8, "bad.goss")
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
+def test_oversized_bundle_is_refused_before_it_is_read(cli, work, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.goss"
+    path.write_bytes(work.bundle.read_bytes())
+    os.truncate(path, (1 << 31) + 64)  # sparse: takes no room on the disk
+    started = time.monotonic()
+    assert_error(cli(command[0], path, *command[1:]), 8, "bad.goss")
+    assert time.monotonic() - started < 5
 
 
 def test_flipped_weight_breaks_the_signature(cli, work, tmp_path):

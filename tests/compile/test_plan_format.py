@@ -109,7 +109,7 @@ def test_constants_equal_the_header():
     assert defines["GS_ALIGN"] == pl.ALIGN
     assert defines["GS_NONE"] == pl.NONE
     assert defines["GS_MAX_RANK"] == pl.MAX_RANK
-    assert defines["GS_CAP_FILE"] == container._CAP_FILE
+    assert defines["GS_CAP_FILE"] == container.MAX_BYTES
     assert defines["GS_CAP_SECTIONS"] == container._CAP_SECTIONS
     assert defines["GS_SIGNATURE_BYTES"] == container.SIGNATURE_BYTES
 

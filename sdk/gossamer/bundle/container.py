@@ -15,7 +15,7 @@ from gossamer._errors import BundleError
 from gossamer.compile.plan import ALIGN, FILE_HEADER, FORMAT_VERSION, MAGIC, SECTION, Backend, Section
 
 SIGNATURE_BYTES = 96
-_CAP_FILE = 1 << 31
+MAX_BYTES = 1 << 31
 _CAP_SECTIONS = 64
 
 
@@ -53,8 +53,8 @@ def build(plan: bytes, weights: bytes, manifest: bytes, externs: Sequence[tuple[
         rec["kind"], rec["tag"], rec["offset"], rec["size"] = kind, tag, at, len(data)
         at = _align(at + len(data))
     size = int(table[-1]["offset"]) + SIGNATURE_BYTES
-    if size > _CAP_FILE:
-        raise BundleError(f"the bundle would be {size} bytes; the format holds at most {_CAP_FILE}")
+    if size > MAX_BYTES:
+        raise BundleError(f"the bundle would be {size} bytes; the format holds at most {MAX_BYTES}")
     header = np.zeros(1, FILE_HEADER)
     header["magic"], header["version"], header["n_sections"] = MAGIC, FORMAT_VERSION, len(parts)
     header["file_size"] = size

@@ -45,9 +45,16 @@ def read(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a bundle file.
 
     Raises:
-        BundleError: there is no such file, or it cannot be read.
+        BundleError: there is no such file, it cannot be read, or it is larger than the format allows.
     """
     try:
+        size = Path(path).stat().st_size
+        if size > container.MAX_BYTES:
+            raise BundleError(
+                f"{size} bytes; a bundle has at most {container.MAX_BYTES}",
+                where=os.fspath(path),
+                hint="check the path: this is no bundle",
+            )
         data = Path(path).read_bytes()
     except OSError as e:
         raise BundleError(f"cannot read the bundle: {e.strerror}", where=os.fspath(path), hint="check the path") from e
