@@ -1,0 +1,203 @@
+"""Trains, chooses and ships the person detector: from person128 and a seed to person_96.onnx and its model card.
+
+    python tools/train_person.py teachers --models ../shared/data/models -o build/person/teachers.npz
+    python tools/train_person.py fit --data ../shared/data/person128 --teachers build/person/teachers.npz -o build/person/run
+    python tools/train_person.py ship --data ../shared/data/person128 --run build/person/run -o sdk/gossamer/person/models
+    python tools/train_person.py measure --data ../shared/data/person128 -o sdk/gossamer/person/models
+
+``fit`` reads train and val only and goes on where it was interrupted; ``ship`` takes the candidate that is best on val
+and reads test once; ``measure`` adds the accuracy of int8 bundles to the card. Everything runs on a CPU too, slowly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gossamer._errors import GossamerError, InputError
+
+TEACHERS = {
+    "mlperf-tiny-vww-96": "mlperf-tiny/vww_96_float.tflite",
+    "wake-vision-mcunet-320kb": "wake-vision-zoo/wv_quality_mcunet-320kb-1mb_vww.tflite",
+    "wake-vision-micronets-vww4": "wake-vision-zoo/wv_quality_micronets_vww4_128_128_INT8.tflite",
+}
+"""The teachers, chosen on train: the fourth candidate (mobilenetv2) added nothing to these three."""
+
+
+def teachers(options: argparse.Namespace) -> None:
+    """Extract the third-party detectors into one file that needs no TFLite."""
+    from gossamer.person.teachers import save_teachers
+
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    save_teachers({name: options.models / path for name, path in TEACHERS.items()}, options.output)
+    print(f"{options.output}: {', '.join(TEACHERS)}")
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Train the candidates; write their weights and run.json."""
+    import torch
+
+    from gossamer import _atomic
+    from gossamer.person.augment import Augmentation
+    from gossamer.person.card import weights_file
+    from gossamer.person.dataset import PersonDataset
+    from gossamer.person.models import parameter_count
+    from gossamer.person.teachers import load_teachers
+    from gossamer.person.training import TrainSettings, train
+
+    chosen = {f.name: getattr(options, f.name) for f in fields(TrainSettings) if hasattr(options, f.name)}
+    augmentation = {f.name: getattr(options, f.name) for f in fields(Augmentation) if hasattr(options, f.name)}
+    if options.init is not None:
+        chosen["initial"] = hashlib.sha256(options.init.read_bytes()).hexdigest()
+    settings = TrainSettings(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items() if v is not None},
+        augmentation=replace(Augmentation(), **{k: v for k, v in augmentation.items() if v is not None}),
+    )
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    marks = load_teachers(options.teachers) if options.teachers else []
+    options.output.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    outcome = train(
+        PersonDataset(options.data),
+        settings,
+        teachers=marks,
+        device=device,
+        state_path=options.output / "state.pt",
+        seconds=options.seconds,
+        save_every=options.save_every,
+        stop_after=options.stop_after,
+        train_limit=options.train_limit,
+        val_limit=options.val_limit,
+        log=lambda line: print(line, flush=True),
+    )
+    for name, network in outcome.networks.items():
+        weights = {
+            k: v.float().cpu().contiguous() if v.is_floating_point() else v.cpu()
+            for k, v in network.state_dict().items()
+        }
+        part = options.output / "weights.part"
+        torch.save(weights, part)
+        part.replace(options.output / weights_file(name))
+    record: dict[str, Any] = {
+        "settings": asdict(settings),
+        "teachers": [t.name for t in marks],
+        "by_clock": options.seconds,
+        "steps": outcome.steps,
+        "views_per_second": outcome.views_per_second,
+        "seconds": time.monotonic() - began,
+        "losses": outcome.losses,
+        "val": outcome.val,
+        "parameters": {name: parameter_count(network) for name, network in outcome.networks.items()},
+        "machine": _machine(device),
+    }
+    _atomic.write(options.output / "run.json", json.dumps(record, indent=1).encode())
+    for name, report in outcome.val.items():
+        r = report["all"]
+        print(f"{name}: val balanced accuracy {r['balanced_accuracy']['value']:.4f}, AUC {r['roc_auc']:.4f}")
+
+
+def ship(options: argparse.Namespace) -> None:
+    """Export the candidate that is best on val, read test once, write ONNX, JSON card and Markdown card."""
+    from gossamer.person.card import ship_run
+
+    card = ship_run(options.data, options.run, options.output, candidate=options.candidate)
+    print(f"{card['candidate']}: {card['bytes']} bytes, {json.dumps(card['test']['all'])}")
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Pack the shipped model with ready-made recipes, measure the bundles on test, add them to the card."""
+    from gossamer.person.card import write_card
+    from gossamer.person.card_bundles import measured
+
+    card = json.loads((options.output / "person_96.json").read_text(encoding="utf-8"))
+    card["bundles"] = measured(options.data, options.output / "person_96.onnx", options.recipes)
+    write_card(card, options.output)
+    for entry in card["bundles"]:
+        print(f"{entry['title']}: {json.dumps(entry['test']['all'])}")
+
+
+def _machine(device: str) -> dict[str, str]:
+    import torch
+
+    chip = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    return {"device": chip, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+
+    part = commands.add_parser("teachers", help="extract third-party detectors into one file")
+    part.add_argument("--models", type=Path, required=True, help="folder with mlperf-tiny/ and wake-vision-zoo/")
+    part.add_argument("-o", "--output", type=Path, required=True)
+    part.set_defaults(run_command=teachers)
+
+    part = commands.add_parser("fit", help="train candidates side by side")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--teachers", type=Path, help="file written by the teachers command; none: labels alone")
+    part.add_argument("-o", "--output", type=Path, required=True, help="folder for state, weights and run.json")
+    part.add_argument("--device", help="cpu or cuda; default: cuda when there is one")
+    part.add_argument(
+        "--candidates", nargs="+", help="networks with options: v1-0.35 v1-0.35+1x4:0.75 +labels +without:SOURCE"
+    )
+    part.add_argument("--init", type=Path, help="weights (.pt of an earlier fit) to start from")
+    part.add_argument("--seconds", type=float, help="let the schedule follow the clock instead of the epochs")
+    for name in ("bank", "epochs", "batch", "warmup", "seed", "shrink_every"):
+        part.add_argument(f"--{name.replace('_', '-')}", type=int)
+    for name in (
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "distill",
+        "hint",
+        "dropout",
+        "ema_decay",
+        "shrink_ratio",
+    ):
+        part.add_argument(f"--{name.replace('_', '-')}", type=float)
+    for name in ("min_area", "colour", "mix", "erase"):
+        part.add_argument(f"--{name.replace('_', '-')}", type=float)
+    part.add_argument("--save-every", type=int, default=50, help="epochs between two states")
+    part.add_argument("--stop-after", type=int, help="leave after this many epochs in all; continue later")
+    part.add_argument("--train-limit", type=int, help="use only so many training photos (trial runs)")
+    part.add_argument("--val-limit", type=int, help="use only so many val photos (trial runs)")
+    part.set_defaults(run_command=fit)
+
+    part = commands.add_parser("ship", help="choose by val, measure on test, write ONNX and model card")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--run", type=Path, nargs="+", required=True, help="folders written by fit")
+    part.add_argument("--candidate", help="take this one instead of the best on val")
+    part.add_argument("-o", "--output", type=Path, required=True, help="folder of the shipped files")
+    part.set_defaults(run_command=ship)
+
+    part = commands.add_parser("measure", help="pack the shipped model, measure the bundles, add them to the card")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--recipes", nargs="+", default=["dense-int8", "1x4-75-int8"], help="names of recipes")
+    part.add_argument("-o", "--output", type=Path, required=True, help="folder of the shipped files")
+    part.set_defaults(run_command=measure)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 on success, the error's own exit code otherwise."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run_command(options)
+    except GossamerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except FileNotFoundError as error:
+        print(f"error: {error.filename}: no such file", file=sys.stderr)
+        return InputError.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
