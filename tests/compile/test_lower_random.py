@@ -90,7 +90,8 @@ def network(seed: int) -> tuple[onnx.ModelProto, list[str], tuple[str, ...]]:
     def pad(x: str) -> None:
         n, c, h, w = values[x]
         pads = const(np.array([0, 0, 1, 0, 0, 0, 0, 2], np.int64))
-        add("Pad", [x, pads], (n, c, h + 1, w + 2), mode=str(g.choice(["constant", "edge", "reflect"])))
+        modes = ["constant", "edge", "reflect"] if h > 1 and w > 2 else ["constant", "edge"]
+        add("Pad", [x, pads], (n, c, h + 1, w + 2), mode=str(g.choice(modes)))
 
     def turn(x: str) -> None:
         n, c, h, w = values[x]

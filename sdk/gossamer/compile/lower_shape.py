@@ -76,6 +76,9 @@ def concat(c: Context, node: Node) -> None:
 def pad(c: Context, node: Node) -> None:
     x, out = node.inputs[0], node.outputs[0]
     mode = _PAD_MODES[node.attrs["mode"]]
+    widest = [max(b, a) for b, a in zip(node.attrs["before"], node.attrs["after"], strict=True)]
+    fits = all(w < d for w, d in zip(widest, c.g.shape(x), strict=True))
+    require(fits or mode is not PadMode.REFLECT, f"reflected padding as wide as the axis, of {list(c.g.shape(x))}")
     form = _kept_form(c, x)
     source, y = c.v.get(x, form), c.v.new(out, form)
     p = {0: int(mode)}
