@@ -193,7 +193,7 @@ def scores(values: npt.NDArray[Any], port: pb.Port, top: int = 5) -> list[Score]
     """
     post = port.postprocessing
     real = dequantised(values, port.scale, port.zero_point).reshape(-1)
-    probability = bool(post.logits) or (real.size > 0 and real.min() >= 0 and abs(real.sum() - 1) < 0.05)
+    probability = bool(post.logits) or bool(real.size and real.min() >= 0 and real.max() <= 1)
     if post.kind == post.KIND_BINARY and real.size == 1:
         p = 1 / (1 + np.exp(-real)) if post.logits else real
         real, probability = np.array([1 - p[0], p[0]]), True

@@ -37,9 +37,12 @@ def open_reference(
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".tflite":
         try:
-            return _litert(Path(source))
+            found = _litert(Path(source))
         except ImportError:
-            pass  # the imported graph on ONNX Runtime is the next best reference
+            found = None
+        if found is not None:
+            return found
+        # Without LiteRT, or with a file that it refuses, the imported graph on ONNX Runtime is the next best.
     import onnx_ir as ir
 
     if isinstance(source, ir.Model):
@@ -74,25 +77,26 @@ def _onnxruntime(model: bytes) -> Reference:
     return Reference(f"onnxruntime {ort.__version__}", *names, run)
 
 
-def _litert(path: Path) -> Reference:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+def _litert(path: Path) -> Reference | None:
+    """LiteRT's interpreter, or None when it refuses the file."""
+    from ai_edge_litert.interpreter import Interpreter
 
     try:
-        # The reference kernels: they round as the specification says; the optimised ones differ between machines.
-        interpreter = Interpreter(
-            model_content=path.read_bytes(), experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-        )
-        interpreter.allocate_tensors()
+        content = path.read_bytes()
     except OSError as e:
         raise ModelError(f"cannot read the model: {e.strerror}", where=str(path), hint="check the path") from e
-    except (ValueError, RuntimeError) as e:
-        raise ModelError(f"LiteRT refuses the model: {e}", where=str(path)) from e
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError):
+        return None
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(values: Mapping[str, Array]) -> list[Array]:
+        interpreter.reset_all_variables()  # every sample starts anew, as in a session
         for detail in inputs:
             interpreter.set_tensor(detail["index"], values[detail["name"]])
         interpreter.invoke()
         return [interpreter.get_tensor(detail["index"]).copy() for detail in outputs]
 
-    return Reference("litert", [d["name"] for d in inputs], [d["name"] for d in outputs], run)
+    return Reference("LiteRT", [d["name"] for d in inputs], [d["name"] for d in outputs], run)

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +140,9 @@ def verify_against(
             found, source = _calibration.noise(ports, samples), "seeded random inputs"
         else:
             found = _calibration.samples(inputs, ports, samples)
-            source = str(inputs) if isinstance(inputs, (str, Path)) else "given samples"
+            paths = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+            named = all(isinstance(p, (str, os.PathLike)) for p in paths)
+            source = ", ".join(str(p) for p in paths) if named else "given samples"
         names = _match([p.name for p in session.inputs], reference.inputs)
         pairs: list[list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = [[] for _ in session.outputs]
         order = _match([p.name for p in session.outputs], reference.outputs)

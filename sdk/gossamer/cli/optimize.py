@@ -114,6 +114,9 @@ def command(
     click.echo(result.table())
     click.echo()
     click.echo(result.summary())
+    from gossamer.bundle.verify import signer
+
+    click.echo(f"signature {signer(result.data)}")
     if report is not None:
         click.echo(f"report   {report}")
 
