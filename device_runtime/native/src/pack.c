@@ -24,6 +24,15 @@ static void put(const gs_mm_kernel *k, void *val, size_t at, const void *from, s
 static void pack_dense(const gs_mm_kernel *k, const gs_matrix *m, gs_packed *out, void *val) {
   uint32_t lanes = k->dtype == GS_S8 ? 4 : 1;
   size_t at = 0;
+  if (!k->widen) { /* a group of a row is one 32-bit word in both types: packing is part of every cold start */
+    const uint8_t *from = m->values;
+    uint8_t *to = val;
+    for (uint32_t b = 0; b < out->row_blocks; b++)
+      for (uint32_t r = b * k->rows, left = m->rows - r < k->rows ? m->rows - r : k->rows, i = 0; i < left; i++)
+        for (uint32_t g = 0; g < out->groups; g++)
+          memcpy(to + (((size_t)b * out->groups + g) * k->rows + i) * 4, from + ((size_t)(r + i) * out->groups + g) * 4, 4);
+    return; /* the rows of padding stay as allocated, zero */
+  }
   for (uint32_t b = 0; b < out->row_blocks; b++)
     for (uint32_t g = 0; g < out->groups; g++)
       for (uint32_t r = b * k->rows; r < (b + 1) * k->rows; r++)
@@ -36,10 +45,12 @@ static void pack_lists(const gs_mm_kernel *k, const gs_matrix *m, size_t x_strid
                        uint32_t *start, uint32_t *off, void *val) {
   uint32_t block = m->br * m->bc;
   for (uint32_t i = 0; i <= lists; i++) start[i] = m->start[i < filled ? i : filled];
-  for (uint32_t e = 0; e < m->start[filled]; e++) {
-    off[e] = (uint32_t)(m->col[e] * x_stride);
-    for (uint32_t v = 0; v < block; v++) put(k, val, (size_t)e * block + v, m->values, (size_t)e * block + v);
-  }
+  size_t n = m->start[filled];
+  for (size_t e = 0; e < n; e++) off[e] = (uint32_t)(m->col[e] * x_stride);
+  if (k->widen)
+    for (size_t v = 0; v < n * block; v++) put(k, val, v, m->values, v);
+  else if (n != 0)
+    memcpy(val, m->values, n * block * (k->dtype == GS_F32 ? 4 : 1));
 }
 
 /* Lists of single S8 columns for four rows, padded to fours: per four entries [row][entry]. */
