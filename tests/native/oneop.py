@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from tests.native.plans import bundle
 
 from gossamer.compile.plan import DType, F, Layout, Op, OpKind, P, Plan, Tensor, Weights
 from gossamer_runtime import Session
 from gossamer_runtime._session import OpInfo, op_infos
+from tests.native.plans import bundle
 from tests.native.reference import Window
 
 ROW, CB = Layout.ROW, Layout.CB

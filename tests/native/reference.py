@@ -1,7 +1,7 @@
 """Slow numpy reference of every operator, written from NUMERICS.md and plan_format.h, not from the C.
 
-Arrays are logical (NCHW, row-major); layouts are the core's business. int8 rules give exact bits; f32 rules are computed
-in float64, so that only the core rounds.
+Arrays are logical (NCHW, row-major); layouts are the core's business. int8 rules give exact bits; f32 rules are
+computed in float64, so that only the core rounds.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def depthwise_sum(x: np.ndarray, w: np.ndarray, window: Window, multiplier: int,
     return sum(tap * flat[None, :, i, None, None] for i, tap in enumerate(window.taps(spread, fill)))
 
 
-def rescale(acc: np.ndarray, bias: np.ndarray | None, scale: np.ndarray, zp: int, lo: int, hi: int, axis: int) -> np.ndarray:
+def rescale(
+    acc: np.ndarray, bias: np.ndarray | None, scale: np.ndarray, zp: int, lo: int, hi: int, axis: int
+) -> np.ndarray:
     """The epilogue of Conv, DWConv and Gemm: rows along ``axis``."""
     shape = [1] * acc.ndim
     shape[axis] = -1
@@ -233,7 +235,9 @@ def resize_linear(
     return acc
 
 
-def layernorm(x: np.ndarray, axis: int, gamma: np.ndarray | None, beta: np.ndarray | None, epsilon: float) -> np.ndarray:
+def layernorm(
+    x: np.ndarray, axis: int, gamma: np.ndarray | None, beta: np.ndarray | None, epsilon: float
+) -> np.ndarray:
     v, axes = x.astype(np.float64), tuple(range(axis, x.ndim))
     v = v - v.mean(axis=axes, keepdims=True)
     v = v / np.sqrt((v * v).mean(axis=axes, keepdims=True) + float(F32(epsilon)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from gossamer.compile.plan import F, OpKind, P, Weights
 from tests.native import reference as ref
 from tests.native.oneop import CB, FULL, OPEN, Case, In, Out, const, f32, s8, window_params
 from tests.native.reference import Window
-
-from gossamer.compile.plan import F, OpKind, P, Weights
 
 ISAS = ["scalar", None]
 PATTERNS = ["unstructured", "1x4", "4x1", "4x4", "2:4"]
@@ -58,7 +58,9 @@ def case_s8(shape: tuple, pattern: str, seed: int, dense: np.ndarray | None = No
     rng = np.random.default_rng(seed)
     x = s8(rng, (n, cin, h, w))
     zx, zy = int(rng.integers(-128, 128)), int(rng.integers(-60, 60))
-    weights = rng.integers(-127, 128, (cout, *window.kernel, cin // groups)).astype(np.int16) if dense is None else dense
+    weights = (
+        rng.integers(-127, 128, (cout, *window.kernel, cin // groups)).astype(np.int16) if dense is None else dense
+    )
     if pattern != "dense":
         weights = sparsify(weights, pattern, rng, 0.4)
     wide = weights.astype(np.int64).reshape(cout, -1)
@@ -68,8 +70,13 @@ def case_s8(shape: tuple, pattern: str, seed: int, dense: np.ndarray | None = No
     lo, hi = (-128, 127) if seed % 2 else (zy, 90)
     out = Out((n, cout, *window.output(h, w)), np.int8, CB, 0.1, zy)
     p = window_params(window, groups) | {P.QLO: lo, P.QHI: hi}
-    case = Case(OpKind.CONV, [In(x, CB, 0.1, zx), None, None, const(bias), const(scale)], out, p,
-                weights=Weights(weights.astype(np.int16), pattern))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB, 0.1, zx), None, None, const(bias), const(scale)],
+        out,
+        p,
+        weights=Weights(weights.astype(np.int16), pattern),
+    )
     acc = ref.conv_sum(x, weights, window, groups, zx)
     return case, ref.rescale(acc, bias, scale, zy, lo, hi, 1)
 
@@ -84,8 +91,14 @@ def case_f32(shape: tuple, pattern: str, seed: int) -> tuple[Case, np.ndarray, n
     bias = f32(rng, (cout,))
     lo, hi = (-np.inf, np.inf) if seed % 2 else (0.0, 6.0)
     out = Out((n, cout, *window.output(h, w)), np.float32, CB)
-    case = Case(OpKind.CONV, [In(x, CB), None, None, const(bias), None], out, window_params(window, groups),
-                {F.LO: lo, F.HI: hi}, Weights(weights, pattern))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB), None, None, const(bias), None],
+        out,
+        window_params(window, groups),
+        {F.LO: lo, F.HI: hi},
+        Weights(weights, pattern),
+    )
     y = ref.conv_sum(x, weights, window, groups, 0) + bias.astype(np.float64)[None, :, None, None]
     bound = ref.conv_sum(np.abs(x), np.abs(weights), window, groups, 0) + np.abs(bias)[None, :, None, None]
     return case, np.clip(y, lo, hi), 1e-5 * bound
@@ -139,8 +152,13 @@ def test_conv_s8_extremes(sign: int, pattern: str, isa: str | None) -> None:
     w[2, ..., 8:24] = 0
     w[0:4, ..., 40:44] = 0
     scale = np.full(9, 2.0**-13, np.float32)
-    case = Case(OpKind.CONV, [In(x, CB, 0.1, -128), None, None, None, const(scale)], Out((1, 9, 4, 5), np.int8, CB, 0.1, 5),
-                window_params(Window()) | FULL, weights=Weights(w, pattern))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB, 0.1, -128), None, None, None, const(scale)],
+        Out((1, 9, 4, 5), np.int8, CB, 0.1, 5),
+        window_params(Window()) | FULL,
+        weights=Weights(w, pattern),
+    )
     expected = ref.rescale(ref.conv_sum(x, w, Window(), 1, -128), None, scale, 5, -128, 127, 1)
     np.testing.assert_array_equal(case.run(isa), expected)
 
@@ -162,9 +180,13 @@ def test_all_zero_weights(pattern: str, isa: str | None) -> None:
     rng = np.random.default_rng(6)
     bias = rng.integers(-9000, 9000, 6).astype(np.int32)
     scale = np.full(6, 0.01, np.float32)
-    case = Case(OpKind.CONV, [In(s8(rng, (1, 8, 3, 3)), CB, 0.1, 0), None, None, const(bias), const(scale)],
-                Out((1, 6, 3, 3), np.int8, CB, 0.1, 0), window_params(Window()) | FULL,
-                weights=Weights(np.zeros((6, 1, 1, 8), np.int16), pattern))
+    case = Case(
+        OpKind.CONV,
+        [In(s8(rng, (1, 8, 3, 3)), CB, 0.1, 0), None, None, const(bias), const(scale)],
+        Out((1, 6, 3, 3), np.int8, CB, 0.1, 0),
+        window_params(Window()) | FULL,
+        weights=Weights(np.zeros((6, 1, 1, 8), np.int16), pattern),
+    )
     expected = ref.requantize(bias.astype(np.float32) * scale, 0)
     y, info = case.run_info(isa)
     np.testing.assert_array_equal(y, np.broadcast_to(expected[None, :, None, None], y.shape))
@@ -174,8 +196,13 @@ def test_all_zero_weights(pattern: str, isa: str | None) -> None:
 def test_ties_round_to_even() -> None:
     x = np.arange(-128, 128, dtype=np.int16).astype(np.int8).reshape(1, 1, 16, 16)
     scale = np.array([0.5], np.float32)
-    case = Case(OpKind.CONV, [In(x, CB, 0.1, 0), None, None, None, const(scale)], Out(x.shape, np.int8, CB, 0.1, 1),
-                window_params(Window()) | FULL, weights=Weights(np.ones((1, 1, 1, 1), np.int8)))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB, 0.1, 0), None, None, None, const(scale)],
+        Out(x.shape, np.int8, CB, 0.1, 1),
+        window_params(Window()) | FULL,
+        weights=Weights(np.ones((1, 1, 1, 1), np.int8)),
+    )
     y = case.run()[0, 0].reshape(-1)
     assert list(y[128:136]) == [1, 1, 2, 3, 3, 3, 4, 5]  # 0, .5, 1, 1.5, 2, 2.5, 3, 3.5, zero point 1
     np.testing.assert_array_equal(y, np.rint(x.reshape(-1) / 2).astype(int) + 1)
@@ -226,9 +253,12 @@ def test_depthwise_s8(name: str, most: int, isa: str | None) -> None:
     weights = rng.integers(-most, most + 1, (cout, *window.kernel)).astype(np.int8 if most == 127 else np.int16)
     bias = (rng.integers(-500, 500, cout) - zx * weights.reshape(cout, -1).sum(axis=1, dtype=np.int64)).astype(np.int32)
     scale = rng.uniform(1e-3, 4e-3, cout).astype(np.float32)
-    case = Case(OpKind.DWCONV, [In(x, CB, 0.1, zx), const(weights), const(bias), const(scale)],
-                Out((n, cout, *window.output(h, w)), np.int8, CB, 0.1, zy),
-                window_params(window, multiplier) | {P.QLO: zy, P.QHI: 120})
+    case = Case(
+        OpKind.DWCONV,
+        [In(x, CB, 0.1, zx), const(weights), const(bias), const(scale)],
+        Out((n, cout, *window.output(h, w)), np.int8, CB, 0.1, zy),
+        window_params(window, multiplier) | {P.QLO: zy, P.QHI: 120},
+    )
     expected = ref.rescale(ref.depthwise_sum(x, weights, window, multiplier, zx), bias, scale, zy, zy, 120, 1)
     np.testing.assert_array_equal(case.run(isa), expected)
     np.testing.assert_array_equal(case.run(isa, threads=3), expected)
@@ -240,14 +270,29 @@ def test_depthwise_f32(name: str, isa: str | None) -> None:
     n, c, h, w, multiplier, window = DEPTHWISE[name]
     rng = np.random.default_rng(12)
     x, weights = f32(rng, (n, c, h, w)), f32(rng, (c * multiplier, *window.kernel))
-    case = Case(OpKind.DWCONV, [In(x, CB), const(weights), None, None],
-                Out((n, c * multiplier, *window.output(h, w)), np.float32, CB), window_params(window, multiplier), OPEN)
+    case = Case(
+        OpKind.DWCONV,
+        [In(x, CB), const(weights), None, None],
+        Out((n, c * multiplier, *window.output(h, w)), np.float32, CB),
+        window_params(window, multiplier),
+        OPEN,
+    )
     expected = ref.depthwise_sum(x, weights, window, multiplier, 0)
     bound = 1e-5 * ref.depthwise_sum(np.abs(x), np.abs(weights), window, multiplier, 0)
     assert (np.abs(case.run(isa) - expected) <= bound).all()
 
 
-GEMM = [((1, 16), 12), ((1, 10), 7), ((1, 1), 1), ((3, 9), 5), ((4, 33), 18), ((17, 20), 11), ((2, 3, 24), 6), ((70, 6), 3), ((64,), 10)]
+GEMM = [
+    ((1, 16), 12),
+    ((1, 10), 7),
+    ((1, 1), 1),
+    ((3, 9), 5),
+    ((4, 33), 18),
+    ((17, 20), 11),
+    ((2, 3, 24), 6),
+    ((70, 6), 3),
+    ((64,), 10),
+]
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -261,8 +306,13 @@ def test_gemm_s8(shape: tuple[int, ...], rows: int, pattern: str, isa: str | Non
         weights = sparsify(weights, pattern, rng, 0.5)
     bias = (rng.integers(-500, 500, rows) - zx * weights.sum(axis=1, dtype=np.int64)).astype(np.int32)
     scale = rng.uniform(1e-3, 3e-3, rows).astype(np.float32)
-    case = Case(OpKind.GEMM, [In(x, scale=0.1, zp=zx), None, None, const(bias), const(scale)],
-                Out((*shape[:-1], rows), np.int8, scale=0.1, zp=zy), FULL, weights=Weights(weights, pattern))
+    case = Case(
+        OpKind.GEMM,
+        [In(x, scale=0.1, zp=zx), None, None, const(bias), const(scale)],
+        Out((*shape[:-1], rows), np.int8, scale=0.1, zp=zy),
+        FULL,
+        weights=Weights(weights, pattern),
+    )
     acc = x.astype(np.int64) @ weights.astype(np.int64).T
     expected = ref.rescale(acc, bias, scale, zy, -128, 127, acc.ndim - 1)
     np.testing.assert_array_equal(case.run(isa), expected)
@@ -277,7 +327,13 @@ def test_gemm_f32(shape: tuple[int, ...], rows: int, pattern: str, isa: str | No
     x, weights = f32(rng, shape), f32(rng, (rows, shape[-1]))
     if pattern != "dense":
         weights = sparsify(weights, pattern, rng, 0.5)
-    case = Case(OpKind.GEMM, [In(x), None, None, None, None], Out((*shape[:-1], rows), np.float32), {}, OPEN,
-                Weights(weights, pattern))
+    case = Case(
+        OpKind.GEMM,
+        [In(x), None, None, None, None],
+        Out((*shape[:-1], rows), np.float32),
+        {},
+        OPEN,
+        Weights(weights, pattern),
+    )
     bound = 1e-5 * (np.abs(x).astype(np.float64) @ np.abs(weights).astype(np.float64).T)
     assert (np.abs(case.run(isa) - x.astype(np.float64) @ weights.astype(np.float64).T) <= bound).all()

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.native import reference as ref
-from tests.native.oneop import CB, FULL, OPEN, ROW, Case, In, Out, const, f32, s8
 
 from gossamer.compile.plan import Bin, F, Layout, OpKind, P, Un
+from tests.native import reference as ref
+from tests.native.oneop import CB, FULL, OPEN, ROW, Case, In, Out, const, f32, s8
 
 ISAS = ["scalar", None]
 BROADCASTS = {
@@ -36,7 +36,9 @@ BROADCASTS = {
 }
 
 
-def operands(name: str, make: object, swap: bool, zps: tuple[int, int] = (0, 0)) -> tuple[list[In], tuple[int, ...], Layout]:
+def operands(
+    name: str, make: object, swap: bool, zps: tuple[int, int] = (0, 0)
+) -> tuple[list[In], tuple[int, ...], Layout]:
     sa, la, sb, lb, fixed, ly = BROADCASTS[name]
     rng = np.random.default_rng(31)
     quantised = 0.1 if make is s8 else 0.0
@@ -53,8 +55,13 @@ def operands(name: str, make: object, swap: bool, zps: tuple[int, int] = (0, 0))
 def test_binary_s8(name: str, kind: Bin, swap: bool, isa: str | None) -> None:
     inputs, shape, layout = operands(name, s8, swap, (5, -11))
     ra, rb = (0.013, 0.7) if kind is Bin.MUL else (0.61, 0.37)
-    case = Case(OpKind.BINARY, inputs, Out(shape, np.int8, layout, 0.1, -4), {0: kind, P.QLO: -100, P.QHI: 111},
-                {F.RA: ra, F.RB: rb})
+    case = Case(
+        OpKind.BINARY,
+        inputs,
+        Out(shape, np.int8, layout, 0.1, -4),
+        {0: kind, P.QLO: -100, P.QHI: 111},
+        {F.RA: ra, F.RB: rb},
+    )
     expected = ref.binary_s8(kind, inputs[0].data, inputs[1].data, (inputs[0].zp, inputs[1].zp, -4), ra, rb, -100, 111)
     np.testing.assert_array_equal(case.run(isa), expected)
     np.testing.assert_array_equal(case.run(isa, threads=3), expected)
@@ -65,9 +72,19 @@ def test_binary_s8(name: str, kind: Bin, swap: bool, isa: str | None) -> None:
 def test_binary_s8_every_pair(kind: Bin, isa: str | None) -> None:
     """All 65,536 pairs, at scales that make ties, saturate both ends and nearly vanish."""
     a, b = (v.reshape(256, 256).astype(np.int8) for v in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
-    for ra, rb, zps in [(0.5, 0.5, (0, 0, 0)), (3.7, 1.9, (127, -128, 127)), (1e-7, 1e-30, (-128, 127, -128)), (2e5, 1e5, (0, 0, 0))]:
-        case = Case(OpKind.BINARY, [In(a, scale=1, zp=zps[0]), In(b, scale=1, zp=zps[1])],
-                    Out(a.shape, np.int8, ROW, 1, zps[2]), {0: kind} | FULL, {F.RA: ra, F.RB: rb})
+    for ra, rb, zps in [
+        (0.5, 0.5, (0, 0, 0)),
+        (3.7, 1.9, (127, -128, 127)),
+        (1e-7, 1e-30, (-128, 127, -128)),
+        (2e5, 1e5, (0, 0, 0)),
+    ]:
+        case = Case(
+            OpKind.BINARY,
+            [In(a, scale=1, zp=zps[0]), In(b, scale=1, zp=zps[1])],
+            Out(a.shape, np.int8, ROW, 1, zps[2]),
+            {0: kind} | FULL,
+            {F.RA: ra, F.RB: rb},
+        )
         np.testing.assert_array_equal(case.run(isa), ref.binary_s8(kind, a, b, zps, ra, rb, -128, 127))
 
 
@@ -95,7 +112,10 @@ def test_pow_special_cases() -> None:
 
 
 UNARY = {
-    Un.CLIP: (-1.0, 2.0), Un.HARDSIGMOID: (0.2, 0.5), Un.LEAKYRELU: (0.1, 0.0), Un.ELU: (1.5, 0.0),
+    Un.CLIP: (-1.0, 2.0),
+    Un.HARDSIGMOID: (0.2, 0.5),
+    Un.LEAKYRELU: (0.1, 0.0),
+    Un.ELU: (1.5, 0.0),
 }
 
 
@@ -124,10 +144,13 @@ def test_unary_of_infinity_and_nan(kind: Un) -> None:
     y = Case(OpKind.UNARY, [In(x)], Out(x.shape, np.float32), {0: kind}, {0: -1.0, 1: 2.0}).run()
     assert math.isnan(y[2]) or kind in (Un.CLIP, Un.HARDSIGMOID)
     expected = {
-        Un.CLIP: [2, -1, -1, 0, 0, 2, -1, 0], Un.SIGMOID: [1, 0, math.nan, 0.5, 0.5, 1, 0, 0.5],
-        Un.TANH: [1, -1, math.nan, 0, 0, 1, -1, 0], Un.EXP: [math.inf, 0, math.nan, 1, 1, math.inf, 0, 1],
+        Un.CLIP: [2, -1, -1, 0, 0, 2, -1, 0],
+        Un.SIGMOID: [1, 0, math.nan, 0.5, 0.5, 1, 0, 0.5],
+        Un.TANH: [1, -1, math.nan, 0, 0, 1, -1, 0],
+        Un.EXP: [math.inf, 0, math.nan, 1, 1, math.inf, 0, 1],
         Un.LOG: [math.inf, math.nan, math.nan, -math.inf, -math.inf, 88.59687, math.nan, -103.27893],
-        Un.ERF: [1, -1, math.nan, 0, 0, 1, -1, 0], Un.FLOOR: [math.inf, -math.inf, math.nan, 0, 0, 3e38, -3e38, 0],
+        Un.ERF: [1, -1, math.nan, 0, 0, 1, -1, 0],
+        Un.FLOOR: [math.inf, -math.inf, math.nan, 0, 0, 3e38, -3e38, 0],
         Un.CEIL: [math.inf, -math.inf, math.nan, 0, 0, 3e38, -3e38, 1],
         Un.SOFTPLUS: [math.inf, 0, math.nan, 0.6931472, 0.6931472, 3e38, 0, 0.6931472],
         Un.GELU: [math.inf, 0, math.nan, 0, 0, 3e38, 0, 0],
@@ -167,7 +190,9 @@ def test_lut_between_s8_and_u8(isa: str | None) -> None:
     case = Case(OpKind.LUT, [In(x, scale=0.1, zp=128), const(table)], Out(x.shape, np.int8, scale=0.1, zp=0), {0: 1})
     np.testing.assert_array_equal(case.run(isa), table.reshape(2, 128))
     back = np.roll(np.arange(256), 128).astype(np.uint8)
-    case = Case(OpKind.LUT, [In(x.view(np.int8), scale=0.1), const(back)], Out(x.shape, np.uint8, scale=0.1, zp=128), {0: 1})
+    case = Case(
+        OpKind.LUT, [In(x.view(np.int8), scale=0.1), const(back)], Out(x.shape, np.uint8, scale=0.1, zp=128), {0: 1}
+    )
     np.testing.assert_array_equal(case.run(isa), back.reshape(2, 128))
 
 

@@ -9,25 +9,30 @@ import math
 
 import numpy as np
 import pytest
+
+from gossamer.compile.plan import Bin, F, OpKind, PadMode, Red, Un, Weights
 from tests.native import reference as ref
 from tests.native.oneop import CB, OPEN, ROW, Case, In, Out, const, f32, s8, window_params
 from tests.native.reference import Window
 from tests.native.test_ops_conv import DEPTHWISE, GROUPED, SHAPES
 from tests.native.test_ops_shape import AXES, MATMULS, PADS, POOLS, SOFTMAXES
 
-from gossamer.compile.plan import Bin, F, OpKind, PadMode, Red, Un, Weights
-
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 
-def run_onnx(op: str, arrays: list[np.ndarray], attributes: dict[str, object] | None = None, opset: int = 20) -> np.ndarray:
+def run_onnx(
+    op: str, arrays: list[np.ndarray], attributes: dict[str, object] | None = None, opset: int = 20
+) -> np.ndarray:
     """One node; every array is a graph input."""
     from onnx import TensorProto, helper, numpy_helper
 
     names = [f"x{i}" for i in range(len(arrays))]
     node = helper.make_node(op, names, ["y"], **(attributes or {}))
-    values = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in zip(names, arrays, strict=True)]
+    values = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in zip(names, arrays, strict=True)
+    ]
     inputs, fixed = values, []
     if op in ("Pad", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Resize"):
         inputs, fixed = values[:1], [numpy_helper.from_array(a, n) for n, a in zip(names[1:], arrays[1:], strict=True)]
@@ -35,14 +40,22 @@ def run_onnx(op: str, arrays: list[np.ndarray], attributes: dict[str, object] | 
     y = helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(dtype), None)
     if op == "DequantizeLinear":
         y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    model = helper.make_model(helper.make_graph([node], "one", inputs, [y], fixed), opset_imports=[helper.make_opsetid("", opset)])
+    model = helper.make_model(
+        helper.make_graph([node], "one", inputs, [y], fixed), opset_imports=[helper.make_opsetid("", opset)]
+    )
     model.ir_version = 9
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {v.name: a for v, a in zip(inputs, arrays, strict=False)})[0]
 
 
 def conv_attributes(window: Window, groups: int) -> dict[str, object]:
-    return {"kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation, "pads": window.pads, "group": groups}
+    return {
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "dilations": window.dilation,
+        "pads": window.pads,
+        "group": groups,
+    }
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *GROUPED])
@@ -50,9 +63,17 @@ def test_conv(name: str) -> None:
     n, cin, h, w, cout, groups, window = {**SHAPES, **GROUPED}[name]
     rng = np.random.default_rng(71)
     x, weights, bias = f32(rng, (n, cin, h, w)), f32(rng, (cout, *window.kernel, cin // groups)), f32(rng, (cout,))
-    case = Case(OpKind.CONV, [In(x, CB), None, None, const(bias), None], Out((n, cout, *window.output(h, w)), np.float32, CB),
-                window_params(window, groups), OPEN, Weights(weights))
-    expected = run_onnx("Conv", [x, np.ascontiguousarray(weights.transpose(0, 3, 1, 2)), bias], conv_attributes(window, groups))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB), None, None, const(bias), None],
+        Out((n, cout, *window.output(h, w)), np.float32, CB),
+        window_params(window, groups),
+        OPEN,
+        Weights(weights),
+    )
+    expected = run_onnx(
+        "Conv", [x, np.ascontiguousarray(weights.transpose(0, 3, 1, 2)), bias], conv_attributes(window, groups)
+    )
     bound = ref.conv_sum(np.abs(x), np.abs(weights), window, groups, 0) + np.abs(bias)[None, :, None, None]
     assert (np.abs(case.run() - expected) <= 1e-5 * bound).all()
 
@@ -62,8 +83,13 @@ def test_depthwise(name: str) -> None:
     n, c, h, w, multiplier, window = DEPTHWISE[name]
     rng = np.random.default_rng(72)
     x, weights = f32(rng, (n, c, h, w)), f32(rng, (c * multiplier, *window.kernel))
-    case = Case(OpKind.DWCONV, [In(x, CB), const(weights), None, None], Out((n, c * multiplier, *window.output(h, w)), np.float32, CB),
-                window_params(window, multiplier), OPEN)
+    case = Case(
+        OpKind.DWCONV,
+        [In(x, CB), const(weights), None, None],
+        Out((n, c * multiplier, *window.output(h, w)), np.float32, CB),
+        window_params(window, multiplier),
+        OPEN,
+    )
     expected = run_onnx("Conv", [x, weights[:, None]], conv_attributes(window, c))
     np.testing.assert_allclose(case.run(), expected, rtol=0, atol=1e-4)
 
@@ -80,10 +106,15 @@ def test_conv_s8_accumulators(name: str) -> None:
 
     node = helper.make_node("ConvInteger", ["x", "w", "z"], ["y"], **conv_attributes(window, groups))
     graph = helper.make_graph(
-        [node], "one",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape), helper.make_tensor_value_info("w", TensorProto.INT8, oihw.shape),
-         helper.make_tensor_value_info("z", TensorProto.UINT8, ())],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, None)])
+        [node],
+        "one",
+        [
+            helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape),
+            helper.make_tensor_value_info("w", TensorProto.INT8, oihw.shape),
+            helper.make_tensor_value_info("z", TensorProto.UINT8, ()),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     model.ir_version = 9
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -91,8 +122,13 @@ def test_conv_s8_accumulators(name: str) -> None:
     bias = (-zx * weights.reshape(cout, -1).sum(axis=1, dtype=np.int64)).astype(np.int32)
     scale = np.full(cout, 2.0**-6, np.float32)
     p = window_params(window) | {20: -128, 21: 127}
-    case = Case(OpKind.CONV, [In(x, CB, 0.1, zx), None, None, const(bias), const(scale)], Out(acc.shape, np.int8, CB, 0.1, 0), p,
-                weights=Weights(weights))
+    case = Case(
+        OpKind.CONV,
+        [In(x, CB, 0.1, zx), None, None, const(bias), const(scale)],
+        Out(acc.shape, np.int8, CB, 0.1, 0),
+        p,
+        weights=Weights(weights),
+    )
     np.testing.assert_array_equal(case.run(), np.clip(np.rint(acc / 64), -128, 127))
 
 
@@ -104,17 +140,32 @@ def test_pools(name: str, counted: int) -> None:
     out = Out((n, c, *window.output(h, w)), np.float32, CB)
     attributes = {k: v for k, v in conv_attributes(window, 1).items() if k != "group"}
     y = Case(OpKind.AVGPOOL, [In(x, CB)], out, window_params(window, counted)).run()
-    np.testing.assert_allclose(y, run_onnx("AveragePool", [x], attributes | {"count_include_pad": counted}), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        y, run_onnx("AveragePool", [x], attributes | {"count_include_pad": counted}), rtol=1e-5, atol=1e-6
+    )
     y = Case(OpKind.MAXPOOL, [In(x, CB)], out, window_params(window)).run()
     np.testing.assert_array_equal(y, run_onnx("MaxPool", [x], attributes))
 
 
 UNARIES = {
-    Un.HARDSWISH: ("HardSwish", {}, 0, 0), Un.HARDSIGMOID: ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, 0.2, 0.5), Un.SIGMOID: ("Sigmoid", {}, 0, 0),
-    Un.TANH: ("Tanh", {}, 0, 0), Un.LEAKYRELU: ("LeakyRelu", {"alpha": 0.1}, 0.1, 0), Un.ELU: ("Elu", {"alpha": 1.5}, 1.5, 0),
-    Un.GELU: ("Gelu", {}, 0, 0), Un.GELU_TANH: ("Gelu", {"approximate": "tanh"}, 0, 0), Un.EXP: ("Exp", {}, 0, 0), Un.LOG: ("Log", {}, 0, 0),
-    Un.SQRT: ("Sqrt", {}, 0, 0), Un.RECIPROCAL: ("Reciprocal", {}, 0, 0), Un.ABS: ("Abs", {}, 0, 0), Un.NEG: ("Neg", {}, 0, 0),
-    Un.ERF: ("Erf", {}, 0, 0), Un.SOFTPLUS: ("Softplus", {}, 0, 0), Un.FLOOR: ("Floor", {}, 0, 0), Un.CEIL: ("Ceil", {}, 0, 0),
+    Un.HARDSWISH: ("HardSwish", {}, 0, 0),
+    Un.HARDSIGMOID: ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, 0.2, 0.5),
+    Un.SIGMOID: ("Sigmoid", {}, 0, 0),
+    Un.TANH: ("Tanh", {}, 0, 0),
+    Un.LEAKYRELU: ("LeakyRelu", {"alpha": 0.1}, 0.1, 0),
+    Un.ELU: ("Elu", {"alpha": 1.5}, 1.5, 0),
+    Un.GELU: ("Gelu", {}, 0, 0),
+    Un.GELU_TANH: ("Gelu", {"approximate": "tanh"}, 0, 0),
+    Un.EXP: ("Exp", {}, 0, 0),
+    Un.LOG: ("Log", {}, 0, 0),
+    Un.SQRT: ("Sqrt", {}, 0, 0),
+    Un.RECIPROCAL: ("Reciprocal", {}, 0, 0),
+    Un.ABS: ("Abs", {}, 0, 0),
+    Un.NEG: ("Neg", {}, 0, 0),
+    Un.ERF: ("Erf", {}, 0, 0),
+    Un.SOFTPLUS: ("Softplus", {}, 0, 0),
+    Un.FLOOR: ("Floor", {}, 0, 0),
+    Un.CEIL: ("Ceil", {}, 0, 0),
     Un.CLIP: ("Relu", {}, 0, math.inf),
 }
 
@@ -181,7 +232,9 @@ def test_layernorm_and_prelu() -> None:
     rng = np.random.default_rng(81)
     x, gamma, beta = f32(rng, (2, 5, 24)), f32(rng, (24,)), f32(rng, (24,))
     y = Case(OpKind.LAYERNORM, [In(x), const(gamma), const(beta)], Out(x.shape, np.float32), {0: 2}, {0: 1e-5}).run()
-    np.testing.assert_allclose(y, run_onnx("LayerNormalization", [x, gamma, beta], {"axis": 2, "epsilon": 1e-5}), rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(
+        y, run_onnx("LayerNormalization", [x, gamma, beta], {"axis": 2, "epsilon": 1e-5}), rtol=1e-5, atol=2e-6
+    )
     x, slope = f32(rng, (2, 5, 4, 3)), f32(rng, (5,))
     y = Case(OpKind.PRELU, [In(x, CB), const(slope)], Out(x.shape, np.float32, CB)).run()
     np.testing.assert_array_equal(y, run_onnx("PRelu", [x, slope.reshape(5, 1, 1)]))
@@ -198,27 +251,39 @@ def test_quantize_and_dequantize(dtype: type) -> None:
     np.testing.assert_array_equal(y, run_onnx("DequantizeLinear", [q, scale, zp]))
 
 
-@pytest.mark.parametrize(("mode", "coordinates"), [("linear", "half_pixel"), ("linear", "align_corners"), ("nearest", "asymmetric")])
+@pytest.mark.parametrize(
+    ("mode", "coordinates"), [("linear", "half_pixel"), ("linear", "align_corners"), ("nearest", "asymmetric")]
+)
 def test_resize(mode: str, coordinates: str) -> None:
     """Tables as a compiler makes them, from the definition in the ONNX operator page."""
     x, size = f32(np.random.default_rng(83), (1, 3, 5, 4)), (9, 7)
     tables: list[In | None] = []
     for n, m in zip(x.shape[2:], size, strict=True):
         i = np.arange(m)
-        at = {"half_pixel": (i + 0.5) * n / m - 0.5, "align_corners": i * (n - 1) / (m - 1), "asymmetric": i * n / m}[coordinates]
+        at = {"half_pixel": (i + 0.5) * n / m - 0.5, "align_corners": i * (n - 1) / (m - 1), "asymmetric": i * n / m}[
+            coordinates
+        ]
         low = np.floor(at)
         pair = np.clip(np.stack([low, low + 1], 1), 0, n - 1).astype(np.int32)
         weight = np.stack([1 - (at - low), at - low], 1).astype(np.float32)
         tables += [const(pair.reshape(-1)), const(weight.reshape(-1))]
     y = Case(OpKind.RESIZE, [In(x, CB), *tables], Out((1, 3, *size), np.float32, CB), {0: int(mode == "linear")}).run()
-    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates} | ({"nearest_mode": "floor"} if mode == "nearest" else {})
+    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates} | (
+        {"nearest_mode": "floor"} if mode == "nearest" else {}
+    )
     from onnx import TensorProto, helper, numpy_helper
 
     node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attributes)
-    graph = helper.make_graph([node], "one", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-                              [numpy_helper.from_array(np.array([1, 3, *size]), "sizes")])
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([1, 3, *size]), "sizes")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     model.ir_version = 9
-    expected = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    expected = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[
+        0
+    ]
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from gossamer.compile.plan import F, Layout, OpKind, PadMode, Red
 from tests.native import reference as ref
 from tests.native.oneop import CB, ROW, Case, In, Out, const, f32, s8, window_params
 from tests.native.reference import Window
-
-from gossamer.compile.plan import F, Layout, OpKind, PadMode, Red
 
 POOLS = {
     "2x2": (2, 6, 8, 8, Window((2, 2), (2, 2))),
@@ -30,7 +30,9 @@ def test_maxpool(name: str) -> None:
     case = Case(OpKind.MAXPOOL, [In(x, CB)], Out(shape, np.float32, CB), window_params(window))
     np.testing.assert_array_equal(case.run(), ref.maxpool(x, window).astype(np.float32))
     q = s8(rng, (n, c, h, w)) // 2 - 64
-    case = Case(OpKind.MAXPOOL, [In(q.astype(np.int8), CB, 0.1, 3)], Out(shape, np.int8, CB, 0.1, 3), window_params(window))
+    case = Case(
+        OpKind.MAXPOOL, [In(q.astype(np.int8), CB, 0.1, 3)], Out(shape, np.int8, CB, 0.1, 3), window_params(window)
+    )
     np.testing.assert_array_equal(case.run(), ref.maxpool(q, window))
     np.testing.assert_array_equal(case.run(threads=3), ref.maxpool(q, window))
 
@@ -51,7 +53,15 @@ def test_avgpool(name: str, counted: bool) -> None:
         np.testing.assert_array_equal(case.run(), ref.avgpool_s8(q, window, counted, zx, zy, ra))
 
 
-AXES = [((2, 5, 7, 3), (2, 3)), ((2, 5, 7, 3), (1,)), ((4, 9), (0, 1)), ((4, 9), (1,)), ((3, 4, 5, 6), (0, 2)), ((2, 3), ()), ((5,), (0,))]
+AXES = [
+    ((2, 5, 7, 3), (2, 3)),
+    ((2, 5, 7, 3), (1,)),
+    ((4, 9), (0, 1)),
+    ((4, 9), (1,)),
+    ((3, 4, 5, 6), (0, 2)),
+    ((2, 3), ()),
+    ((5,), (0,)),
+]
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -72,15 +82,21 @@ def test_reduce(shape: tuple[int, ...], axes: tuple[int, ...], kind: Red, keep: 
 
 
 PADS = [
-    ((1, 6, 5, 4), (0, 0, 1, 2), (0, 0, 3, 0), CB), ((2, 6, 5, 4), (1, 4, 0, 0), (0, 3, 1, 1), CB),
-    ((1, 5, 3, 3), (0, 3, 1, 1), (0, 2, 1, 1), CB), ((1, 5, 1, 1), (0, 0, 0, 0), (0, 0, 2, 2), CB),
-    ((3, 4), (1, 0), (2, 3), ROW), ((7,), (3,), (2,), ROW), ((2, 3, 2, 2, 3, 2), (1, 0, 1, 0, 2, 1), (0, 1, 0, 1, 0, 1), ROW),
+    ((1, 6, 5, 4), (0, 0, 1, 2), (0, 0, 3, 0), CB),
+    ((2, 6, 5, 4), (1, 4, 0, 0), (0, 3, 1, 1), CB),
+    ((1, 5, 3, 3), (0, 3, 1, 1), (0, 2, 1, 1), CB),
+    ((1, 5, 1, 1), (0, 0, 0, 0), (0, 0, 2, 2), CB),
+    ((3, 4), (1, 0), (2, 3), ROW),
+    ((7,), (3,), (2,), ROW),
+    ((2, 3, 2, 2, 3, 2), (1, 0, 1, 0, 2, 1), (0, 1, 0, 1, 0, 1), ROW),
 ]
 
 
 @pytest.mark.parametrize("mode", list(PadMode))
 @pytest.mark.parametrize(("shape", "before", "after", "layout"), PADS)
-def test_pad(shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...], layout: Layout, mode: PadMode) -> None:
+def test_pad(
+    shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...], layout: Layout, mode: PadMode
+) -> None:
     if mode is PadMode.REFLECT:  # a mirror holds at most one element less than the dimension
         before, after = (tuple(min(b, d - 1) for b, d in zip(side, shape, strict=True)) for side in (before, after))
     rng = np.random.default_rng(54)
@@ -92,9 +108,16 @@ def test_pad(shape: tuple[int, ...], before: tuple[int, ...], after: tuple[int, 
 
 
 CONCATS = [
-    ([(1, 8, 3, 5), (1, 4, 3, 5)], 1, CB), ([(2, 3, 4, 4), (2, 6, 4, 4), (2, 1, 4, 4)], 1, CB), ([(1, 5, 1, 1), (1, 3, 1, 1)], 1, CB),
-    ([(1, 5, 2, 3), (1, 5, 4, 3)], 2, CB), ([(2, 5, 2, 3), (2, 5, 2, 1)], 3, CB), ([(1, 5, 2, 3), (2, 5, 2, 3)], 0, CB),
-    ([(2, 3), (2, 1), (2, 4)], 1, ROW), ([(3,), (1,)], 0, ROW), ([(2, 2, 3), (2, 5, 3)], 1, ROW), ([(1, 33, 20, 20), (1, 31, 20, 20)], 1, CB),
+    ([(1, 8, 3, 5), (1, 4, 3, 5)], 1, CB),
+    ([(2, 3, 4, 4), (2, 6, 4, 4), (2, 1, 4, 4)], 1, CB),
+    ([(1, 5, 1, 1), (1, 3, 1, 1)], 1, CB),
+    ([(1, 5, 2, 3), (1, 5, 4, 3)], 2, CB),
+    ([(2, 5, 2, 3), (2, 5, 2, 1)], 3, CB),
+    ([(1, 5, 2, 3), (2, 5, 2, 3)], 0, CB),
+    ([(2, 3), (2, 1), (2, 4)], 1, ROW),
+    ([(3,), (1,)], 0, ROW),
+    ([(2, 2, 3), (2, 5, 3)], 1, ROW),
+    ([(1, 33, 20, 20), (1, 31, 20, 20)], 1, CB),
 ]
 
 
@@ -104,23 +127,33 @@ def test_concat(shapes: list[tuple[int, ...]], axis: int, layout: Layout) -> Non
     for make, scale in ((f32, 0.0), (s8, 0.1)):
         parts = [make(rng, shape) for shape in shapes]
         expected = np.concatenate(parts, axis)
-        case = Case(OpKind.CONCAT, [In(x, layout, scale, 0) for x in parts],
-                    Out(expected.shape, parts[0].dtype.type, layout, scale), {0: axis})
+        case = Case(
+            OpKind.CONCAT,
+            [In(x, layout, scale, 0) for x in parts],
+            Out(expected.shape, parts[0].dtype.type, layout, scale),
+            {0: axis},
+        )
         np.testing.assert_array_equal(case.run(), expected)
 
 
 SLICES = [
-    ((2, 9, 5, 6), (0, 4, 1, 2), (1, 1, 1, 1), (2, 4, 3, 4), CB), ((2, 9, 5, 6), (1, 3, 4, 5), (1, 2, -1, -2), (1, 3, 5, 3), CB),
-    ((1, 8, 4, 4), (0, 0, 0, 0), (1, 1, 2, 2), (1, 8, 2, 2), CB), ((1, 8, 4, 4), (0, 7, 1, 1), (1, -1, 1, 1), (1, 8, 1, 1), CB),
+    ((2, 9, 5, 6), (0, 4, 1, 2), (1, 1, 1, 1), (2, 4, 3, 4), CB),
+    ((2, 9, 5, 6), (1, 3, 4, 5), (1, 2, -1, -2), (1, 3, 5, 3), CB),
+    ((1, 8, 4, 4), (0, 0, 0, 0), (1, 1, 2, 2), (1, 8, 2, 2), CB),
+    ((1, 8, 4, 4), (0, 7, 1, 1), (1, -1, 1, 1), (1, 8, 1, 1), CB),
     ((1, 7, 1, 1), (0, 4, 0, 0), (1, 1, 1, 1), (1, 3, 1, 1), CB),
-    ((6, 7), (5, 0), (-2, 3), (3, 3), ROW), ((10,), (2,), (1,), (5,), ROW), ((2, 3, 4, 5), (1, 0, 1, 2), (1, 1, 1, 1), (1, 3, 2, 3), ROW),
+    ((6, 7), (5, 0), (-2, 3), (3, 3), ROW),
+    ((10,), (2,), (1,), (5,), ROW),
+    ((2, 3, 4, 5), (1, 0, 1, 2), (1, 1, 1, 1), (1, 3, 2, 3), ROW),
 ]
 
 
 @pytest.mark.parametrize(("shape", "start", "step", "size", "layout"), SLICES)
-def test_slice(shape: tuple[int, ...], start: tuple[int, ...], step: tuple[int, ...], size: tuple[int, ...], layout: Layout) -> None:
+def test_slice(
+    shape: tuple[int, ...], start: tuple[int, ...], step: tuple[int, ...], size: tuple[int, ...], layout: Layout
+) -> None:
     rng = np.random.default_rng(56)
-    p = {i: v for i, v in enumerate(start)} | {6 + i: v for i, v in enumerate(step)}
+    p = dict(enumerate(start)) | {6 + i: v for i, v in enumerate(step)}
     arrays = [f32(rng, shape), s8(rng, shape)] + ([rng.integers(-(2**40), 2**40, shape)] if layout is ROW else [])
     for x in arrays:
         scale = 0.1 if x.dtype == np.int8 else 0.0
@@ -136,7 +169,12 @@ def test_transpose_and_reshape(shape: tuple[int, ...]) -> None:
         for _ in range(4):
             perm = [int(i) for i in rng.permutation(len(shape))]
             expected = x.transpose(perm)
-            case = Case(OpKind.TRANSPOSE, [In(x, scale=scale)], Out(expected.shape, x.dtype.type, scale=scale), dict(enumerate(perm)))
+            case = Case(
+                OpKind.TRANSPOSE,
+                [In(x, scale=scale)],
+                Out(expected.shape, x.dtype.type, scale=scale),
+                dict(enumerate(perm)),
+            )
             np.testing.assert_array_equal(case.run(), expected)
         case = Case(OpKind.RESHAPE, [In(x, scale=scale)], Out((1, x.size), x.dtype.type, scale=scale))
         np.testing.assert_array_equal(case.run(), x.reshape(1, -1))
@@ -151,11 +189,18 @@ def test_softmax(shape: tuple[int, ...], axis: int) -> None:
     x = f32(rng, shape) * 20
     for log in (False, True):
         y = Case(OpKind.SOFTMAX, [In(x), None], Out(shape, np.float32), {0: axis, 1: int(log)}).run()
-        np.testing.assert_allclose(y, ref.softmax(x, axis, log), rtol=2e-6, atol=2e-6 * np.abs(x).max() if log else 1e-12)
+        np.testing.assert_allclose(
+            y, ref.softmax(x, axis, log), rtol=2e-6, atol=2e-6 * np.abs(x).max() if log else 1e-12
+        )
     for scale in (0.1, 0.003, 20.0):
         q, table = s8(rng, shape), ref.softmax_table(scale)
-        case = Case(OpKind.SOFTMAX, [In(q, scale=scale, zp=4), const(table)], Out(shape, np.int8, scale=1 / 256, zp=-128),
-                    {0: axis}, {F.RA: 256.0})
+        case = Case(
+            OpKind.SOFTMAX,
+            [In(q, scale=scale, zp=4), const(table)],
+            Out(shape, np.int8, scale=1 / 256, zp=-128),
+            {0: axis},
+            {F.RA: 256.0},
+        )
         np.testing.assert_array_equal(case.run(), ref.softmax_s8(q, axis, table, 256.0, -128))
 
 
@@ -166,7 +211,9 @@ def axis_tables(size: int, out: int, rng: np.random.Generator) -> tuple[np.ndarr
     return index, np.stack([1024 - right, right], 1).astype(np.int16)
 
 
-@pytest.mark.parametrize(("shape", "out"), [((2, 5, 4, 3), (8, 7)), ((1, 4, 1, 1), (3, 3)), ((1, 9, 6, 6), (1, 1)), ((1, 1, 5, 30), (4, 33))])
+@pytest.mark.parametrize(
+    ("shape", "out"), [((2, 5, 4, 3), (8, 7)), ((1, 4, 1, 1), (3, 3)), ((1, 9, 6, 6), (1, 1)), ((1, 1, 5, 30), (4, 33))]
+)
 def test_resize(shape: tuple[int, ...], out: tuple[int, int]) -> None:
     rng = np.random.default_rng(59)
     rows, rw = axis_tables(shape[2], out[0], rng)
@@ -174,8 +221,12 @@ def test_resize(shape: tuple[int, ...], out: tuple[int, int]) -> None:
     size = (*shape[:2], *out)
     x, q = f32(rng, shape), s8(rng, shape)
     for data, scale in ((x, 0.0), (q, 0.1)):
-        case = Case(OpKind.RESIZE, [In(data, CB, scale), const(rows.reshape(-1)), None, const(cols.reshape(-1)), None],
-                    Out(size, data.dtype.type, CB, scale), {0: 0})
+        case = Case(
+            OpKind.RESIZE,
+            [In(data, CB, scale), const(rows.reshape(-1)), None, const(cols.reshape(-1)), None],
+            Out(size, data.dtype.type, CB, scale),
+            {0: 0},
+        )
         np.testing.assert_array_equal(case.run(), ref.resize_nearest(data, rows, cols))
     fr, fc = (rw / 1024).astype(np.float32), (cw / 1024).astype(np.float32)
     tables = [const(rows.reshape(-1)), const(fr.reshape(-1)), const(cols.reshape(-1)), const(fc.reshape(-1))]
@@ -199,7 +250,14 @@ def test_layernorm(shape: tuple[int, ...], axis: int) -> None:
         np.testing.assert_allclose(y, ref.layernorm(x, axis, g, b, 1e-5), rtol=2e-6, atol=2e-6)
 
 
-MATMULS = [((4, 6), (6, 5)), ((2, 3, 7), (2, 7, 4)), ((2, 1, 3, 5), (4, 5, 2)), ((1, 9), (9, 1)), ((3, 1, 8), (8, 3)), ((5, 4), (3, 4, 6))]
+MATMULS = [
+    ((4, 6), (6, 5)),
+    ((2, 3, 7), (2, 7, 4)),
+    ((2, 1, 3, 5), (4, 5, 2)),
+    ((1, 9), (9, 1)),
+    ((3, 1, 8), (8, 3)),
+    ((5, 4), (3, 4, 6)),
+]
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -214,12 +272,19 @@ def test_matmul(sa: tuple[int, ...], sb: tuple[int, ...], ta: int, tb: int, fixe
     a, b = f32(rng, sa), f32(rng, sb)
     exact = 0.3 * (a.astype(np.float64) @ b.astype(np.float64))
     p = {0: ta, 1: tb}
-    y = Case(OpKind.MATMUL, [In(stored(a, ta)), In(stored(b, tb), const=fixed)], Out(exact.shape, np.float32), p, {F.RA: 0.3}).run()
+    y = Case(
+        OpKind.MATMUL, [In(stored(a, ta)), In(stored(b, tb), const=fixed)], Out(exact.shape, np.float32), p, {F.RA: 0.3}
+    ).run()
     assert (np.abs(y - exact) <= 1e-5 * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))).all()
     a, b = s8(rng, sa), s8(rng, sb)
     expected = ref.matmul_s8(a, b, -128, 127, 1 / 700, -6)
-    case = Case(OpKind.MATMUL, [In(stored(a, ta), scale=0.1, zp=-128), In(stored(b, tb), scale=0.1, zp=127, const=fixed)],
-                Out(expected.shape, np.int8, scale=0.1, zp=-6), p, {F.RA: 1 / 700})
+    case = Case(
+        OpKind.MATMUL,
+        [In(stored(a, ta), scale=0.1, zp=-128), In(stored(b, tb), scale=0.1, zp=127, const=fixed)],
+        Out(expected.shape, np.int8, scale=0.1, zp=-6),
+        p,
+        {F.RA: 1 / 700},
+    )
     np.testing.assert_array_equal(case.run(), expected)
     np.testing.assert_array_equal(case.run(threads=3), expected)
 
