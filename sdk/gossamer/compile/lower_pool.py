@@ -6,9 +6,9 @@ import numpy as np
 
 from gossamer.compile.graph import Node
 from gossamer.compile.layout import Form, UnsupportedNodeError
-from gossamer.compile.passes_canonical import ints
 from gossamer.compile.plan import F, OpKind, P, PadMode, Red, Rounding
 from gossamer.compile.quantized import Match, in_quantized_region, integer_input, match
+from gossamer.compile.rewrite import ints
 from gossamer.compile.rules import Context, require
 from gossamer.compile.windows import Window, window_of
 

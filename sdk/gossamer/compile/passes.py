@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from gossamer.compile import passes_canonical, passes_fuse, passes_qdq, passes_qoperator
-from gossamer.compile.graph import Array, Graph, Node, Type
+from gossamer.compile import passes_canonical, passes_decompose, passes_fuse, passes_qdq, passes_qoperator
+from gossamer.compile.graph import Graph, Node
 from gossamer.compile.infer import infer
+from gossamer.compile.passes_fold import fold_affine, merge_pads
 from gossamer.compile.passes_movement import compose_movement, sink_movement
 from gossamer.compile.report import LowerReport
-
-OWN = "gossamer"
-"""Domain of the canonical nodes that passes make (Reshape, Slice, Pad, Linear, Lut)."""
+from gossamer.compile.rewrite import OWN
 
 
 def run(g: Graph, report: LowerReport) -> None:
@@ -38,18 +35,14 @@ def run(g: Graph, report: LowerReport) -> None:
         if not changed:
             break
     passes_qdq.make_integer(g, report)
-    passes_canonical.expand_functions(g)
+    passes_decompose.expand_functions(g)
     for _ in range(20):
-        changed = remove_noops(g, report) + compose_movement(g) + passes_canonical.merge_pads(g, report)
+        changed = remove_noops(g, report) + compose_movement(g) + merge_pads(g, report)
         g.remove_dead()
         if not changed:
             break
     g.remove_dead()
     g.sort()
-
-
-def _is(node: Node, *ops: str) -> bool:
-    return node.domain in ("", OWN) and node.op_type in ops
 
 
 def remove_noops(g: Graph, report: LowerReport) -> int:
@@ -123,72 +116,3 @@ def merge_equal(g: Graph) -> int:
         g.remove([node])
         changed += 1
     return changed
-
-
-def fold_affine(g: Graph, report: LowerReport) -> int:
-    """Per-channel Mul, Div, Add, Sub after Conv or Linear go into weights and bias (batch normalisation arrives here
-    as Mul and Add). Products are taken in double and rounded once."""
-    changed = 0
-    for node in list(g.nodes):
-        if node.domain or node.op_type not in ("Mul", "Add", "Sub", "Div") or node not in g.nodes:
-            continue
-        for k in (0, 1):
-            maker = g.producer(node.inputs[k])
-            const = g.const(node.inputs[1 - k])
-            if maker is None or const is None or const.dtype != np.float32:
-                continue
-            if not ((_is(maker, "Conv") and not maker.domain) or _is(maker, "Linear", "ConvTranspose")):
-                continue
-            if g.sole_consumer(maker.outputs[0]) is not node:
-                continue
-            if _fold(g, maker, node, const.astype(np.float64), k):
-                report.fuse(f"{node.op_type} into {maker.op_type}", maker.name, node.name)
-                changed += 1
-                break
-    return changed
-
-
-def _fold(g: Graph, maker: Node, node: Node, c: Array, k: int) -> bool:
-    out = maker.outputs[0]
-    shape = g.shape(out)
-    if g.shape(node.outputs[0]) != shape or (node.op_type == "Div" and k == 1):
-        return False
-    axis = len(shape) - 1 if maker.op_type == "Linear" else 1
-    full = (1,) * (len(shape) - c.ndim) + c.shape
-    if c.size != 1 and (full[axis] != shape[axis] or c.size != shape[axis]):
-        return False
-    flat = np.broadcast_to(c.reshape(-1), (shape[axis],))
-    weight, bias_name = maker.inputs[1], maker.input(2)
-    w, bias = g.const(weight), g.const(bias_name)
-    if (bias_name and (bias is None or bias.dtype != np.float32)) or (w is None and node.op_type in ("Mul", "Div")):
-        return False
-    if w is None or w.dtype != np.float32:
-        return False
-    b = np.zeros(shape[axis]) if bias is None else np.broadcast_to(bias.astype(np.float64).reshape(-1), (shape[axis],))
-    scale, shift = np.ones(shape[axis]), np.zeros(shape[axis])
-    if node.op_type == "Mul":
-        scale = flat
-    elif node.op_type == "Div":
-        scale = 1.0 / flat
-    elif node.op_type == "Add":
-        shift = flat
-    elif k == 0:
-        shift = -flat
-    else:
-        scale, shift = -scale, flat
-    if node.op_type in ("Mul", "Div") or (node.op_type == "Sub" and k == 1):
-        if maker.op_type == "ConvTranspose":
-            if int(maker.attrs.get("group", 1)) != 1:
-                return False
-            view = [1, -1] + [1] * (w.ndim - 2)
-        elif maker.op_type == "Linear":
-            view = [-1, 1] if maker.attrs.get("transB") else [1, -1]
-        else:
-            view = [-1] + [1] * (w.ndim - 1)
-        weight = g.add_const(weight, w.astype(np.float64) * scale.reshape(view), np.float32)
-    maker.inputs = [maker.inputs[0], weight, g.add_const(f"{maker.name}.bias", b * scale + shift, np.float32)]
-    old = node.outputs[0]
-    g.types[old] = Type(g.dtype(out), shape)
-    maker.outputs = [old]
-    g.remove([node])
-    return True

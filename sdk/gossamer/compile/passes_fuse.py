@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gossamer.compile.graph import Graph, Node
-from gossamer.compile.passes_canonical import Build
 from gossamer.compile.report import LowerReport
+from gossamer.compile.rewrite import Build
 from gossamer.compile.unary import clip_bounds, scalar_of
 
 

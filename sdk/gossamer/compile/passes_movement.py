@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossamer.compile.graph import Graph, Node
-from gossamer.compile.passes_canonical import Build
+from gossamer.compile.rewrite import Build
 from gossamer.compile.unary import unary_of
 
 OWN = "gossamer"
