@@ -29,7 +29,7 @@ static gs_isa detect(void) {
   if ((state & 0x6u) != 0x6u) return GS_ISA_SCALAR; /* the system saves XMM and YMM */
   cpuid(7, 0, r);
   uint32_t b7 = r[1], c7 = r[2];
-  if (!BIT(b7, 5)) return GS_ISA_SCALAR; /* AVX2 */
+  if (!BIT(b7, 5) || !BIT(b7, 3) || !BIT(b7, 8)) return GS_ISA_SCALAR; /* AVX2, BMI1, BMI2 */
   bool avx512 = BIT(b7, 16) && BIT(b7, 17) && BIT(b7, 30) && BIT(b7, 31); /* F, DQ, BW, VL */
   if (avx512 && BIT(c7, 11) && (state & 0xE0u) == 0xE0u) return GS_ISA_AVX512VNNI; /* VNNI; opmask and ZMM saved */
   return GS_ISA_AVX2;

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "gossamer.h"
+
 /* First 64 bits of the fractional parts of the cube roots of the first 80 primes. */
 static const uint64_t K[80] = {
     0x428a2f98d728ae22, 0x7137449123ef65cd, 0xb5c0fbcfec4d3b2f, 0xe9b5dba58189dbbc,
@@ -26,15 +28,6 @@ static const uint64_t K[80] = {
     0x06f067aa72176fba, 0x0a637dc5a2c898a6, 0x113f9804bef90dae, 0x1b710b35131c471b,
     0x28db77f523047d84, 0x32caab7b40c72493, 0x3c9ebe0a15c9bebc, 0x431d67c49c100d4c,
     0x4cc5d4becb3e42b6, 0x597f299cfc657e2a, 0x5fcb6fab3ad6faec, 0x6c44198c4a475817};
-
-void gs_sha512_init(gs_sha512 *s) {
-  /* Of the square roots of the first 8 primes. */
-  static const uint64_t initial[8] = {
-    0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
-    0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
-  memcpy(s->state, initial, sizeof initial);
-  s->length = 0;
-}
 
 static uint64_t rotr(uint64_t v, int n) { return v >> n | v << (64 - n); }
 
@@ -67,7 +60,7 @@ static uint64_t load_be(const uint8_t *p) {
   ROUND(c, d, e, f, g, h, a, b, (i) + 6); \
   ROUND(b, c, d, e, f, g, h, a, (i) + 7)
 
-static void compress(uint64_t state[8], const uint8_t *p, size_t blocks) {
+static inline __attribute__((always_inline)) void rounds(uint64_t state[8], const uint8_t *p, size_t blocks) {
   uint64_t a = state[0], b = state[1], c = state[2], d = state[3];
   uint64_t e = state[4], f = state[5], g = state[6], h = state[7];
   for (; blocks != 0; blocks--, p += 128) {
@@ -93,6 +86,30 @@ static void compress(uint64_t state[8], const uint8_t *p, size_t blocks) {
   }
 }
 
+static void compress_plain(uint64_t state[8], const uint8_t *p, size_t blocks) { rounds(state, p, blocks); }
+
+#if defined(__x86_64__)
+/* The same with RORX and ANDN: a quarter faster. Every machine with AVX2 that the core uses has them. */
+__attribute__((target("bmi,bmi2"))) static void compress_bmi2(uint64_t state[8], const uint8_t *p, size_t blocks) {
+  rounds(state, p, blocks);
+}
+static void (*best_compress(void))(uint64_t[8], const uint8_t *, size_t) {
+  return gs_detect_isa() >= GS_ISA_AVX2 ? compress_bmi2 : compress_plain;
+}
+#else
+static void (*best_compress(void))(uint64_t[8], const uint8_t *, size_t) { return compress_plain; }
+#endif
+
+void gs_sha512_init(gs_sha512 *s) {
+  /* Of the square roots of the first 8 primes. */
+  static const uint64_t initial[8] = {
+    0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
+    0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
+  memcpy(s->state, initial, sizeof initial);
+  s->length = 0;
+  s->compress = best_compress();
+}
+
 void gs_sha512_update(gs_sha512 *s, const void *data, size_t size) {
   const uint8_t *p = data;
   size_t used = (size_t)(s->length % 128);
@@ -101,11 +118,11 @@ void gs_sha512_update(gs_sha512 *s, const void *data, size_t size) {
     size_t part = size < 128 - used ? size : 128 - used;
     memcpy(s->block + used, p, part);
     if (used + part < 128) return;
-    compress(s->state, s->block, 1);
+    s->compress(s->state, s->block, 1);
     p += part;
     size -= part;
   }
-  compress(s->state, p, size / 128);
+  s->compress(s->state, p, size / 128);
   if (size % 128 != 0) memcpy(s->block, p + size / 128 * 128, size % 128);
 }
 
@@ -115,13 +132,13 @@ void gs_sha512_final(gs_sha512 *s, uint8_t digest[64]) {
   s->block[used++] = 0x80;
   if (used > 112) {
     memset(s->block + used, 0, 128 - used);
-    compress(s->state, s->block, 1);
+    s->compress(s->state, s->block, 1);
     used = 0;
   }
   memset(s->block + used, 0, 112 - used);
   memcpy(s->block + 112, &high, 8);
   memcpy(s->block + 120, &bits, 8);
-  compress(s->state, s->block, 1);
+  s->compress(s->state, s->block, 1);
   for (int i = 0; i < 8; i++) {
     uint64_t v = __builtin_bswap64(s->state[i]);
     memcpy(digest + 8 * i, &v, 8);

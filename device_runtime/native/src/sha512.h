@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 typedef struct {
+  void (*compress)(uint64_t state[8], const uint8_t *p, size_t blocks);
   uint64_t state[8];
   uint64_t length; /* bytes so far */
   uint8_t block[128];
