@@ -1,9 +1,10 @@
 """Trains, chooses and ships the person detector: from person128 and a seed to person_96.onnx and its model card.
 
-    python tools/train_person.py teachers --models ../shared/data/models -o build/person/teachers.npz
-    python tools/train_person.py fit --data ../shared/data/person128 --teachers build/person/teachers.npz -o build/person/run
-    python tools/train_person.py ship --data ../shared/data/person128 --run build/person/run -o sdk/gossamer/person/models
-    python tools/train_person.py measure --data ../shared/data/person128 -o sdk/gossamer/person/models
+    d=../shared/data  o=sdk/gossamer/person/models  b=build/person
+    python tools/train_person.py teachers --models $d/models -o $b/teachers.npz
+    python tools/train_person.py fit --data $d/person128 --teachers $b/teachers.npz -o $b/run
+    python tools/train_person.py ship --data $d/person128 --run $b/run -o $o
+    python tools/train_person.py measure --data $d/person128 -o $o
 
 ``fit`` reads train and val only and goes on where it was interrupted; ``ship`` takes the candidate that is best on val
 and reads test once; ``measure`` adds the accuracy of int8 bundles to the card. Everything runs on a CPU too, slowly.

@@ -180,4 +180,5 @@ def _recolour(view: Tensor, settings: Augmentation, generator: torch.Generator |
     flat = matrix @ view.flatten(2)
     middle = flat.mean(dim=(1, 2), keepdim=True)
     contrast = factor(settings.colour)
-    return (middle + contrast * (flat - middle)).view_as(view)
+    recoloured: Tensor = middle + contrast * (flat - middle)
+    return recoloured.view_as(view)

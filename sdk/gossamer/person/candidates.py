@@ -1,4 +1,4 @@
-"""What is trained side by side: a network, what it learns from, what it may not see, how sparse it should be able to get."""
+"""What is trained side by side: a network, what it learns from and may not see, how sparse it should be able to get."""
 
 from __future__ import annotations
 

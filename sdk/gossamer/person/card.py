@@ -113,7 +113,9 @@ def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
     network.load_state_dict(torch.load(run / weights_file(name), map_location="cpu", weights_only=True))
     content = to_onnx(network, {"gossamer.manifest": json.dumps(_metadata(), sort_keys=True)})
     predict = onnx_predictor(content)
-    training = {k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record}
+    training: dict[str, Any] = {
+        k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record
+    }
     training["by_clock"] = record.get("by_clock")
     if record["settings"].get("initial"):
         training["started_from"] = _origin(run, record["settings"]["initial"])
@@ -133,7 +135,9 @@ def _origin(run: Path, digest: str) -> dict[str, Any]:
     for path in sorted(run.parent.rglob("*.pt")):
         if path.name != "state.pt" and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
             record = _record(path.parent)
-            kept = {k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record}
+            kept: dict[str, Any] = {
+                k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record
+            }
             return {"weights": path.name, "by_clock": record.get("by_clock"), **kept}
     return {"sha256": digest}
 

@@ -80,14 +80,16 @@ def _data(card: dict[str, Any]) -> str:
     )
 
 
+_SHOWN = ("bank", "batch", "learning_rate", "warmup", "ema_decay", "shrink_ratio", "shrink_every", "seed")
+
+
+def _plain(value: float | int) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _command(settings: dict[str, Any], by_clock: Any, initial: bool) -> str:
     flags = ["--candidates " + " ".join(settings["candidates"])]
-    for key in ("bank", "batch", "learning_rate", "warmup", "ema_decay", "shrink_ratio", "shrink_every", "seed"):
-        flags.append(
-            f"--{key.replace('_', '-')} {settings[key]:g}"
-            if isinstance(settings[key], float)
-            else f"--{key.replace('_', '-')} {settings[key]}"
-        )
+    flags += [f"--{key.replace('_', '-')} {_plain(settings[key])}" for key in _SHOWN]
     flags.append(f"--seconds {by_clock:g}" if by_clock else f"--epochs {settings['epochs']}")
     if initial:
         flags.append("--init WEIGHTS")
@@ -96,7 +98,7 @@ def _command(settings: dict[str, Any], by_clock: Any, initial: bool) -> str:
 
 def _stage(stage: dict[str, Any]) -> list[str]:
     machine = stage["machine"]
-    lines = [
+    return [
         "```",
         _command(stage["settings"], stage.get("by_clock"), bool(stage["settings"].get("initial"))),
         "```",
@@ -110,7 +112,6 @@ def _stage(stage: dict[str, Any]) -> list[str]:
         ),
         "",
     ]
-    return lines
 
 
 def _training(card: dict[str, Any]) -> str:
@@ -118,14 +119,15 @@ def _training(card: dict[str, Any]) -> str:
     lines = [
         "## Training",
         "From random weights on the train split of person128 alone, with random crops, flips, colour, blur, noise,",
-        "erasing, mixup and cutmix; averaged weights; the target is 80% the teachers' probability and 20% the label, and",
-        "the last feature map also learns to predict the teachers' (arXiv 1412.6550, 2106.05237). The teachers are",
-        "third-party detectors (Apache-2.0), trained by others on Visual Wake Words (MLPerf Tiny) and Wake Vision; they",
-        "only mark views of training photos. Some person128 photos, test included, may have been among *their* training",
-        "photos (COCO), so a little of test may have reached this model through them.",
+        "erasing, mixup and cutmix; averaged weights. The target is mostly the teachers' probability, the rest the",
+        f"label ({100 * training['settings']['distill']:g}% teachers), and the last feature map also learns to predict",
+        "the teachers' (arXiv 1412.6550, 2106.05237). The teachers are third-party detectors (Apache-2.0), trained by",
+        "others on Visual Wake Words (MLPerf Tiny) and Wake Vision; here they only mark views of training photos. Some",
+        "person128 photos, test included, may have been among *their* training photos (COCO), so a little of test may",
+        "have reached this model through them.",
         "",
-        "Sampling: both labels equally often; inside a label each source by the square root of its photos, and a source",
-        "that has one label only (tudstreet) at a quarter of that.",
+        "Sampling: both labels equally often; inside a label each source by the square root of its photos, and a",
+        "source that has one label only (tudstreet) at a quarter of that.",
         "",
     ]
     origin = training.get("started_from")
@@ -138,8 +140,8 @@ def _training(card: dict[str, Any]) -> str:
         "A candidate `+1x4:0.75` multiplies its weakest 1x4 blocks by a factor below one every few steps (soft",
         "shrinkage, arXiv 2303.09650): it stays dense, but pruning them later costs little. TEACHERS comes from",
         "`python tools/train_person.py teachers --models MODELS -o TEACHERS`. The files beside this card come from",
-        "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which chooses by",
-        "balanced accuracy on val and reads test once.",
+        "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which",
+        "chooses by balanced accuracy on val and reads test once.",
         "",
     ]
     return "\n".join(lines)
@@ -166,8 +168,8 @@ def _accuracy(card: dict[str, Any]) -> str:
     return "\n".join(
         [
             "## Accuracy, float32",
-            "Measured with ONNX Runtime; in brackets counts and 95% intervals (Wilson). Always saying 'no person' would",
-            f"be right for {100 * always:.1f}% of test, so read TPR and TNR.",
+            "Measured with ONNX Runtime; in brackets counts and 95% intervals (Wilson). Always saying 'no person'",
+            f"would be right for {100 * always:.1f}% of test, so read TPR and TNR.",
             "",
             "Test:",
             "",
@@ -198,8 +200,9 @@ def _int8(card: dict[str, Any]) -> str:
     return "\n".join(
         [
             "## Accuracy of bundles",
-            f"Packed by `gossamer.optimize`, run in the native core; calibration: {measured[0]['calibration']} train photos.",
-            "Zeros: share of all weights. No fine-tuning after pruning or quantising.",
+            "Packed by `gossamer.optimize`, run in the native core; calibration:",
+            f"{measured[0]['calibration']} train photos. Zeros: share of all weights. No fine-tuning after pruning or",
+            "quantising.",
             "",
             *rows,
             "",
@@ -220,8 +223,8 @@ def _others(card: dict[str, Any]) -> str:
     return "\n".join(
         [
             "## What else was trained",
-            "`+labels`: without teachers. `+without:tudstreet`: without the street photos (the ablation for the source that",
-            "has persons only). Not chosen by their test numbers.",
+            "`+labels`: without teachers. `+without:tudstreet`: without the street photos (the ablation for the source",
+            "that has persons only). Not chosen by their test numbers.",
             "",
             *rows,
             "",
@@ -231,14 +234,16 @@ def _others(card: dict[str, Any]) -> str:
 
 def _limits(card: dict[str, Any]) -> str:
     test = card["test"]["all"]
+    missed, false = (100 * (1 - test[rate]["value"]) for rate in ("tpr", "tnr"))
     return f"""## Limits
 
-- {card["test"]["all"]["positives"]} positives in test: the intervals above are wide. Val is smaller still, so the choice among candidates is
-  partly luck.
+- {test["positives"]} positives in test: the intervals above are wide. Val is smaller still, so the choice among
+  candidates is partly luck.
 - Most photos without a person show an animal, and the street photos with persons come from a source without
   negatives. A network can learn "animal, so no person"; the per-source rows above are there to show it.
 - The slices by size and the small sources hold few photos each; do not rank them.
 - Labels: VOC boxes marked `difficult` are left out of the boxes, so a few "no person" photos show part of a person.
 - Nothing was measured about skin tone, age, gender, clothing, lighting or camera; expect differences.
-- At the threshold {card["threshold"]:g} it misses {100 * (1 - test["tpr"]["value"]):.1f}% of the photos with a person and calls {100 * (1 - test["tnr"]["value"]):.1f}% of the others "person".
+- At the threshold {card["threshold"]:g} it misses {missed:.1f}% of the photos with a person and calls
+  {false:.1f}% of the others "person".
 """

@@ -52,7 +52,7 @@ class DepthwiseConv2d(nn.Conv2d):
         if torch.is_autocast_enabled(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(kind), weight.to(kind)
-        out: Tensor = _Depthwise.apply(x, weight, self.stride[0], int(self.padding[0]))
+        out: Tensor = _Depthwise.apply(x, weight, self.stride[0], int(self.padding[0]))  # type: ignore[no-untyped-call]
         return out
 
 

@@ -63,7 +63,7 @@ def bundle_predictor(bundle: str | Path | bytes, *, threads: int = 1, verify: bo
         raise GossamerError(f"{len(session.inputs)} inputs and {len(session.outputs)} outputs", hint="need one each")
 
     def predict(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        rows = [session.run(np.ascontiguousarray(image[None])).reshape(1, 2) for image in images]
+        rows = [np.reshape(session.run(np.ascontiguousarray(image[None])), (1, 2)) for image in images]
         return person_probability(np.concatenate(rows))
 
     return predict

@@ -48,7 +48,7 @@ def roc_auc(label: npt.ArrayLike, score: npt.ArrayLike) -> float:
     negatives = y.size - positives
     if positives == 0 or negatives == 0:
         return math.nan
-    values, position, count = np.unique(s, return_inverse=True, return_counts=True)
+    _, position, count = np.unique(s, return_inverse=True, return_counts=True)
     last_rank = np.cumsum(count)
     mean_rank = last_rank - (count - 1) / 2.0
     rank_sum = float(mean_rank[position][y == 1].sum())

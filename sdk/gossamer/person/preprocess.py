@@ -30,7 +30,7 @@ def preprocess(photo: Image) -> npt.NDArray[np.float32]:
     Returns:
         float32 [1, 3, 96, 96], values 0..1.
     """
-    from PIL import Image as pil
+    from PIL import Image as pil  # noqa: N813 - the module, beside the class of that name
 
     small = photo.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), pil.Resampling.BILINEAR)
     pixels = np.asarray(small, dtype=np.float32) / np.float32(255)

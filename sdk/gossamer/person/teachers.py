@@ -56,12 +56,12 @@ def extract(path: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.
         values, tensor = constant(index), graph.Tensors(index)
         quantisation = tensor.Quantization()
         if quantisation is None or quantisation.ScaleLength() == 0:
-            return values.astype(np.float32)
+            return np.asarray(values, dtype=np.float32)
         scale = quantisation.ScaleAsNumpy().astype(np.float64)
         if scale.size > 1:
             axis = quantisation.QuantizedDimension() if values.ndim > 1 else 0
             scale = scale.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        return (values.astype(np.float64) * scale).astype(np.float32)
+        return np.asarray(values.astype(np.float64) * scale, dtype=np.float32)
 
     def limits(index: int, activation: int) -> list[float]:
         if activation not in _ACTIVATIONS:
@@ -84,7 +84,7 @@ def extract(path: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.
                 continue
             steps.append({"kind": "ALIAS", "inputs": inputs[:1], "output": output})
             continue
-        options = getattr(tflite, _OPTIONS[kind])() if kind in _OPTIONS else None
+        options: Any = getattr(tflite, _OPTIONS[kind])() if kind in _OPTIONS else None
         if options is not None:
             table = operator.BuiltinOptions()
             options.Init(table.Bytes, table.Pos)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -229,7 +228,7 @@ def train(
 def scores(network: PersonNet, images: Tensor, batch: int = 512) -> npt.NDArray[np.float64]:
     """Probability of a person, float64 [N], for uint8 [N, 3, 96, 96]."""
     network.eval()
-    out = [network(chunk.float() / 255.0).float().cpu() for chunk in images.split(batch)]
+    out = [network(chunk.float() / 255.0).float().cpu() for chunk in torch.split(images, batch)]
     return person_probability(torch.cat(out).numpy())
 
 
@@ -295,7 +294,7 @@ def _save(
     part = path.with_name(path.name + ".part")
     try:
         torch.save(state, part)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
