@@ -19,7 +19,10 @@ typedef struct {
 typedef struct {
   const stored *s;
   uint64_t pos;      /* next index byte (DELTA8) or first byte of the row's bitmap */
-  uint32_t row, left, col, bit;
+  uint32_t row, left, col;
+  uint64_t word;     /* BITMAP: bits of the current eight bytes that are still to come, ... */
+  uint32_t word_bit; /* ... the column of its lowest bit, ... */
+  uint32_t next;     /* ... and the row's first byte not read yet */
 } reader;
 
 static stored stored_of(const gs_op *op, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin) {
@@ -55,19 +58,27 @@ static void reader_row(reader *r, uint32_t row) {
   r->row = row;
   r->left = (uint32_t)count[0] | (uint32_t)count[1] << 8;
   r->col = 0;
-  r->bit = 0;
+  r->word = 0;
+  r->next = 0;
 }
 
 /* 1: *col is the next block column. 0: the row is done. -1: the index is malformed. */
 static int reader_next(reader *r, uint32_t *col) {
   const stored *s = r->s;
   if (s->enc == GS_ENC_BITMAP) {
-    const uint8_t *map = s->index + r->pos;
-    uint32_t bits = bitmap_bytes(s) * 8;
-    while (r->bit < bits && !(map[r->bit / 8] >> (r->bit % 8) & 1)) r->bit++;
-    if (r->bit == bits) return r->left ? -1 : 0;
-    if (!r->left || r->bit >= s->block_cols) return -1;
-    *col = r->bit++;
+    uint32_t bytes = bitmap_bytes(s);
+    while (r->word == 0) {
+      if (r->next == bytes) return r->left ? -1 : 0;
+      const uint8_t *map = s->index + r->pos + r->next;
+      uint32_t n = bytes - r->next < 8 ? bytes - r->next : 8;
+      for (uint32_t i = 0; i < n; i++) r->word |= (uint64_t)map[i] << 8 * i;
+      r->word_bit = r->next * 8;
+      r->next += n;
+    }
+    uint32_t c = r->word_bit + (uint32_t)__builtin_ctzll(r->word);
+    r->word &= r->word - 1;
+    if (!r->left || c >= s->block_cols) return -1;
+    *col = c;
     r->left--;
     return 1;
   }
@@ -149,9 +160,19 @@ static gs_status check_blocks(const gs_op *op, const stored *s, gs_error *error)
     uint32_t col = 0, before = UINT32_MAX;
     int got;
     reader_row(&r, i);
+    /* Where no stored value can be padding, a row of single-row blocks is one run of values. */
+    bool run = s->dtype == GS_S8 && s->br == 1 && s->cp == s->cin;
+    if (run) {
+      uint64_t n = (uint64_t)r.left * s->bc;
+      if (at / s->bc + r.left > s->blocks) GS_REFUSE("index holds more blocks than the %u stored", s->blocks);
+      sums[0] = row_sum_s8((const int8_t *)s->values + at, n);
+      if (sums[0] < 0) GS_REFUSE("a weight of row %u is -128, must be within -127..127", i);
+      at += n;
+    }
     while ((got = reader_next(&r, &col)) == 1) {
       if (col == before && op->p[GS_P_WLABEL] == GS_PATTERN_DENSE) GS_REFUSE("weights that run dense repeat a column");
       before = col;
+      if (run) continue;
       if (at / (s->br * s->bc) >= s->blocks) GS_REFUSE("index holds more blocks than the %u stored", s->blocks);
       for (uint32_t y = 0; y < s->br; y++)
         for (uint32_t x = 0; x < s->bc; x++, at++) {
@@ -257,11 +278,18 @@ typedef struct {
 static void add_block(builder *b, const uint8_t *block, uint32_t row, uint32_t col) {
   const stored *s = b->s;
   size_t item = b->item;
-  static const uint8_t zero[64] = {0};
+  static const uint8_t zero[16] = {0};
   if (b->tc == s->bc && s->dtype == GS_S8) {
     const uint8_t *from = block + row * s->bc * item;
-    if (!memcmp(from, zero, b->tr * b->tc * item)) return;
-    memcpy(b->values + (size_t)b->n * b->tr * b->tc * item, from, b->tr * b->tc * item);
+    if (b->tr * b->tc == 4) { /* one group of one row, or one column of four */
+      uint32_t four;
+      memcpy(&four, from, 4);
+      if (!four) return;
+      memcpy(b->values + (size_t)b->n * 4, &four, 4);
+    } else {
+      if (!memcmp(from, zero, b->tr * b->tc)) return;
+      memcpy(b->values + (size_t)b->n * b->tr * b->tc, from, b->tr * b->tc);
+    }
     b->col[b->n++] = col;
     return;
   }
