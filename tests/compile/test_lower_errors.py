@@ -187,3 +187,22 @@ def test_weight_beyond_int8_keeps_its_exact_value() -> None:
     assert not report.fallbacks
     feeds = feeds_of(proto)
     assert np.abs(session(plan).run(feeds["x"]).astype(int) - onnxruntime(proto, feeds)[0].astype(int)).max() <= 1
+
+
+def test_unused_inputs_stay_inputs_and_constants_may_be_listed_as_inputs() -> None:
+    w = rng(1).standard_normal((3, 2)).astype(np.float32)
+    proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (4, 3), "unused": (7,), "w": (3, 2)}, ["y"], {"w": w})
+    plan, _ = lowered(proto)
+    assert [t.name for t in plan.inputs] == ["x", "unused"]
+    x = rng(2).standard_normal((4, 3)).astype(np.float32)
+    assert np.allclose(session(plan).run({"x": x, "unused": np.zeros(7, np.float32)})["y"], x @ w, atol=1e-5)
+
+
+def test_model_functions_are_inlined() -> None:
+    proto = model([node("Square", ["x"], ["s"], domain="mine"), node("Relu", ["s"], ["y"])], {"x": (4,)}, [], {})
+    proto.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, (4,)))
+    opsets = [helper.make_opsetid("", 18)]
+    body = [helper.make_node("Mul", ["a", "a"], ["b"])]
+    proto.functions.append(helper.make_function("mine", "Square", ["a"], ["b"], body, opsets))
+    plan = check_f32(proto)
+    assert [o.kind for o in plan.ops] == [OpKind.BINARY]

@@ -79,6 +79,16 @@ def test_tvm_code_is_not_run_unverified() -> None:
         gossamer_runtime.Session(bundle(plan), verify=False)
 
 
+@pytest.mark.slow
+def test_tvm_builds_for_another_machine() -> None:
+    needs("tvm")
+    plan, _ = lowered(mixed(), ["tvm"], target="aarch64")
+    assert [e.payload[:4] for e in plan.externs] == [b"\x7fELF"] * 2
+    assert {int.from_bytes(e.payload[18:20], "little") for e in plan.externs} == {183}  # EM_AARCH64
+    with pytest.raises(CompileError, match="tvm: it cannot build for wasm32"):
+        lowered(mixed(), ["tvm"], target="wasm32")
+
+
 def test_first_backend_that_works_is_taken() -> None:
     needs("onnxruntime")
     plan, report = lowered(mixed(), ["litert", "onnxruntime"])
