@@ -119,11 +119,12 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
     print(f"same decision as the original on {same} of {len(data.photos)} photos")
 
     title("4. What it cost and what it gained")
-    for row in accuracy:
-        change = row.bundle - row.original
-        print(
-            f"accuracy, {row.what}: {row.original:.1f}% -> {row.bundle:.1f}% ({change:+.1f} points, {row.samples} photos)"
-        )
+    if accuracy:
+        table = [
+            [r.what, str(r.samples), f"{r.original:.1f}", f"{r.bundle:.1f}", f"{r.bundle - r.original:+.1f}"]
+            for r in accuracy
+        ]
+        print(columns(["accuracy on", "photos", "original %", "bundle %", "change, points"], table, left={0}))
     print(note)
     sizes = [
         ["original, float32 ONNX", bytes_text(source.stat().st_size), ""],

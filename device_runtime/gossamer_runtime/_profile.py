@@ -65,6 +65,7 @@ class Profile:
     Attributes:
         ops: one ``OpTime`` per operator, in execution order.
         latency: whole inferences, timed without the per-operator hook.
+        init_us: time to open the session, signature check and weight packing included, in microseconds.
         model, isa, threads: what ran.
         arena_bytes, session_bytes: memory of activations, and of the whole session without the bundle.
     """
@@ -77,6 +78,7 @@ class Profile:
         threads: int,
         warmup: int,
         warmup_mean_us: float,
+        init_us: float,
         arena_bytes: int,
         session_bytes: int,
         latency: Latency,
@@ -88,6 +90,7 @@ class Profile:
         self.threads = threads
         self.warmup = warmup
         self.warmup_mean_us = warmup_mean_us
+        self.init_us = init_us
         self.arena_bytes = arena_bytes
         self.session_bytes = session_bytes
         self.latency = latency
@@ -107,7 +110,7 @@ class Profile:
                 f"Timings (microseconds): count={t.runs} first={t.first_us:.1f} min={t.min_us:.1f} "
                 f"median={t.median_us:.1f} p90={t.p90_us:.1f} max={t.max_us:.1f} avg={t.mean_us:.1f} "
                 f"std={t.std_us:.1f}",
-                f"Inference timings in us: Warmup (avg, {self.warmup} runs): {self.warmup_mean_us:.1f}, "
+                f"Inference timings in us: Init: {self.init_us:.1f}, Warmup (avg, {self.warmup} runs): {self.warmup_mean_us:.1f}, "
                 f"Inference (avg, {t.runs} runs): {t.mean_us:.1f}",
                 f"Memory in bytes: arena={self.arena_bytes} session={self.session_bytes}",
                 f"Machine: isa={self.isa} threads={self.threads}",
@@ -160,6 +163,7 @@ class Profile:
             "threads": self.threads,
             "warmup_runs": self.warmup,
             "warmup_mean_us": self.warmup_mean_us,
+            "init_us": self.init_us,
             "arena_bytes": self.arena_bytes,
             "session_bytes": self.session_bytes,
             "latency": asdict(self.latency),
@@ -252,6 +256,7 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
         threads=session.threads,
         warmup=warmup,
         warmup_mean_us=warm_us,
+        init_us=session._init_us,
         arena_bytes=session.arena_bytes,
         session_bytes=session.session_bytes,
         latency=latency,

@@ -7,6 +7,7 @@ import math
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -91,6 +92,7 @@ class Session:
         trusted_keys: Iterable[bytes | str | os.PathLike[str]] | None = None,
         allow_unverified_code: bool = False,
     ) -> None:
+        started = time.perf_counter()
         self._lib = _native.library()
         self._model = ctypes.c_void_p()
         self._session = ctypes.c_void_p()
@@ -124,6 +126,7 @@ class Session:
         self._in = (ctypes.c_void_p * len(self.inputs))()
         self._out = (ctypes.c_void_p * len(self.outputs))()
         self._isa = isa_cap
+        self._init_us = (time.perf_counter() - started) * 1e6
 
     # Running
 
