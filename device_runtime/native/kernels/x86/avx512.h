@@ -45,11 +45,46 @@ GS_INLINE __m512i gs_rq512_acc(__m512i acc, __m512 scale, const gs_rq512 *q) {
   return gs_rq512_round(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale), q);
 }
 
-/* Sixteen pixels of four rows (int32, in range) -> sixteen pixels of four lanes. */
-GS_INLINE __m512i gs_quad512(__m512i r0, __m512i r1, __m512i r2, __m512i r3) {
+/* Bounds for whole quads. Only the upper one is needed before the conversion, which gives INT_MIN below -2^31 and for NaN
+ * (min returns its second operand for NaN): packing saturates the rest, and bounds that are integers commute with rounding. */
+typedef struct {
+  __m512 hi;
+  __m512i zp16, lo8;
+} gs_rq512q;
+
+GS_INLINE gs_rq512q gs_rq512q_make(const gs_requant *q) {
+  gs_rq512q r;
+  r.hi = _mm512_set1_ps((float)(q->hi - q->zp));
+  r.zp16 = _mm512_set1_epi16((int16_t)q->zp);
+  r.lo8 = _mm512_set1_epi8((int8_t)q->lo);
+  return r;
+}
+
+GS_INLINE __m512i gs_rq512q_words(__m512i acc0, __m512 scale0, __m512i acc1, __m512 scale1, const gs_rq512q *q) {
+  __m512 t0 = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc0), scale0));
+  __m512 t1 = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc1), scale1));
+  __m512i i0 = _mm512_cvt_roundps_epi32(t0, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512i i1 = _mm512_cvt_roundps_epi32(t1, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return _mm512_adds_epi16(_mm512_packs_epi32(i0, i1), q->zp16);
+}
+
+/* Requantised sums of four registers: byte 4*i+j of every 128-bit lane comes from dword j of register i. */
+GS_INLINE __m512i gs_rq512q_bytes(const __m512i acc[4], const __m512 scale[4], const gs_rq512q *q) {
+  __m512i low = gs_rq512q_words(acc[0], scale[0], acc[1], scale[1], q);
+  __m512i high = gs_rq512q_words(acc[2], scale[2], acc[3], scale[3], q);
+  return _mm512_max_epi8(_mm512_packs_epi16(low, high), q->lo8);
+}
+
+/* Sums of sixteen pixels of four rows -> sixteen pixels of four lanes. */
+GS_INLINE __m512i gs_quad512(__m512i r0, __m512i r1, __m512i r2, __m512i r3, const __m512 scale[4], const gs_rq512q *q) {
   const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-  __m512i b = _mm512_packs_epi16(_mm512_packs_epi32(r0, r1), _mm512_packs_epi32(r2, r3));
-  return _mm512_shuffle_epi8(b, order);
+  const __m512i acc[4] = {r0, r1, r2, r3};
+  return _mm512_shuffle_epi8(gs_rq512q_bytes(acc, scale, q), order);
+}
+
+/* The scales of four rows. */
+GS_INLINE void gs_scales512(const float *from, __m512 scale[4]) {
+  GS_UNROLL for (int r = 0; r < 4; r++) scale[r] = _mm512_set1_ps(from[r]);
 }
 
 /* One int32 sum per row of a quad -> its four bytes at y. */
@@ -65,16 +100,16 @@ GS_INLINE void gs_store_quad_1(int8_t *y, __m128i acc, __m128 scale, const gs_re
 /* Which of n elements (16 at most) exist. */
 GS_INLINE __mmask16 gs_first16(size_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1); }
 
-/* Runs tile(a, block, pixel, vectors) over the pixels of a call, 64 at a time, then what is left. */
-#define GS_FOR_TILES_512(tile)                                                       \
+/* Runs tile(a, block, pixel, vectors, ...) over the pixels of a call, 64 at a time, then what is left. */
+#define GS_FOR_TILES_512(tile, ...)                                                  \
   for (uint32_t p = 0; p < a->npx;) {                                                \
     uint32_t v = (a->npx - p) / 16;                                                  \
     if (v >= 4) v = 4;                                                               \
     for (uint32_t b = a->block0; b < a->block1; b++) {                               \
-      if (v == 4) tile(a, b, p, 4);                                                  \
-      else if (v == 3) tile(a, b, p, 3);                                             \
-      else if (v == 2) tile(a, b, p, 2);                                             \
-      else tile(a, b, p, 1);                                                         \
+      if (v == 4) tile(a, b, p, 4, __VA_ARGS__);                                                  \
+      else if (v == 3) tile(a, b, p, 3, __VA_ARGS__);                                             \
+      else if (v == 2) tile(a, b, p, 2, __VA_ARGS__);                                             \
+      else tile(a, b, p, 1, __VA_ARGS__);                                                         \
     }                                                                                \
     p += v * 16;                                                                     \
   }

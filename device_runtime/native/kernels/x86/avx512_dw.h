@@ -8,7 +8,7 @@ typedef struct {
   __m512i bias;  /* with 128 * sum(w) taken off, for x is read as x + 128 */
   __m512i shift; /* 0x80 in every byte */
   __m512 scale;
-  gs_rq512 q;
+  gs_rq512q q;
 } gs_dw512;
 
 void gs_s8_dw_any__avx512vnni(const gs_dw_args *a);
@@ -34,7 +34,7 @@ GS_INLINE int gs_dw512_make(const gs_dw_args *a, gs_dw512 *k) {
   k->bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)bias));
   k->shift = _mm512_set1_epi8((char)0x80);
   k->scale = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale));
-  k->q = gs_rq512_make(&a->q);
+  k->q = gs_rq512q_make(&a->q);
   return 1;
 }
 
@@ -52,9 +52,9 @@ GS_INLINE __m512i gs_dw512_taps(__m512i v, const int first, const int stride) {
 /* Requantises up to four quads of pixels (four lanes each) to sixteen pixels. */
 GS_INLINE __m512i gs_dw512_out(const __m512i acc[4], const int nq, const gs_dw512 *k) {
   const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512 scale[4] = {k->scale, k->scale, k->scale, k->scale};
   __m512i r[4];
-  GS_UNROLL for (int i = 0; i < 4; i++) r[i] = i < nq ? gs_rq512_acc(acc[i], k->scale, &k->q) : _mm512_setzero_si512();
-  __m512i b = _mm512_packs_epi16(_mm512_packs_epi32(r[0], r[1]), _mm512_packs_epi32(r[2], r[3]));
-  return _mm512_permutexvar_epi32(order, b);
+  GS_UNROLL for (int i = 0; i < 4; i++) r[i] = i < nq ? acc[i] : _mm512_setzero_si512();
+  return _mm512_permutexvar_epi32(order, gs_rq512q_bytes(r, scale, &k->q));
 }
 #endif

@@ -1,11 +1,10 @@
 /* Unstructured sparse f32: every row has its own columns; two entries run side by side to hide the latency of the fma. */
 #include "avx512.h"
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv) {
+GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, __m512 lo, __m512 hi) {
   const gs_packed *w = a->w;
   const char *x = (const char *)a->x + (size_t)pixel * 4;
   const uint32_t rows = w->rows - block * 4 < 4 ? w->rows - block * 4 : 4;
-  const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
   const float *val = w->val;
   for (uint32_t r = 0; r < rows; r++) {
     const size_t row = (size_t)block * 4 + r;
@@ -35,4 +34,7 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
   }
 }
 
-GS_TARGET void gs_f32_mm_1x4_4x64__avx512vnni(const gs_mm_args *a) { GS_FOR_TILES_512(tile) }
+GS_TARGET void gs_f32_mm_1x4_4x64__avx512vnni(const gs_mm_args *a) {
+  const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
+  GS_FOR_TILES_512(tile, lo, hi)
+}

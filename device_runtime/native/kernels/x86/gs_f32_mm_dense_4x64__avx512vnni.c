@@ -1,7 +1,7 @@
 /* Dense f32: four rows times 64 pixels. */
 #include "avx512.h"
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv) {
+GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, __m512 lo, __m512 hi) {
   const gs_packed *w = a->w;
   const char *x = (const char *)a->x + (size_t)pixel * 4;
   const float *val = (const float *)w->val + (size_t)block * w->groups * 4;
@@ -19,7 +19,6 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
     val += 4;
   }
   const uint32_t rows = w->rows - block * 4;
-  const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
   GS_UNROLL for (uint32_t r = 0; r < 4; r++) {
     if (r >= rows) break;
     char *y = (char *)a->y + (size_t)(block * 4 + r) * a->y_stride + (size_t)pixel * 4;
@@ -28,4 +27,7 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
   }
 }
 
-GS_TARGET void gs_f32_mm_dense_4x64__avx512vnni(const gs_mm_args *a) { GS_FOR_TILES_512(tile) }
+GS_TARGET void gs_f32_mm_dense_4x64__avx512vnni(const gs_mm_args *a) {
+  const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
+  GS_FOR_TILES_512(tile, lo, hi)
+}

