@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer._errors import GossamerError
+from gossamer._errors import GossamerError, ModelError
 from gossamer._tables import bytes_text, columns
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +66,8 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
 
     started = time.perf_counter()
     source = model or person.model_path()
+    if not source.is_file():
+        raise ModelError("no such model file", where=str(source), hint="check the path")
     folder.mkdir(parents=True, exist_ok=True)
     photos = open_photos(list(PHOTOS))
 

@@ -110,7 +110,8 @@ class Profile:
                 f"Timings (microseconds): count={t.runs} first={t.first_us:.1f} min={t.min_us:.1f} "
                 f"median={t.median_us:.1f} p90={t.p90_us:.1f} max={t.max_us:.1f} avg={t.mean_us:.1f} "
                 f"std={t.std_us:.1f}",
-                f"Inference timings in us: Init: {self.init_us:.1f}, Warmup (avg, {self.warmup} runs): {self.warmup_mean_us:.1f}, "
+                f"Inference timings in us: Init: {self.init_us:.1f}, "
+                f"Warmup (avg, {self.warmup} runs): {self.warmup_mean_us:.1f}, "
                 f"Inference (avg, {t.runs} runs): {t.mean_us:.1f}",
                 f"Memory in bytes: arena={self.arena_bytes} session={self.session_bytes}",
                 f"Machine: isa={self.isa} threads={self.threads}",
