@@ -368,6 +368,14 @@ export class Session {
     return JSON.parse(new TextDecoder().decode(bytes));
   }
 
+  /**
+   * Bytes of the module's memory, which all sessions share and which never shrinks.
+   * @returns {number}
+   */
+  get memoryBytes() {
+    return this.#core.api.memory.buffer.byteLength;
+  }
+
   /** Frees everything; the session cannot run again. */
   close() {
     const { api } = this.#core;
