@@ -258,7 +258,7 @@ REFUSED: list[tuple[Case, Edit, str]] = [
     (SPARSE, operand(2, zeros(3, dtype=np.uint8)), "index has 3 bytes"),
     (SPARSE, value(2, 0, 255), "malformed|more blocks|fewer blocks"),
     (SPARSE, p(P.GROUPS, 2), "sparse weights need one group"),
-    (SPARSE, value(1, 3, -128), "weight 3 is -128"),
+    (SPARSE, value(1, 3, -128), "weight of row 0 is -128"),
     # Gemm
     (GEMM, out(shape=(2, 7)), "elements, must have"),
     (GEMM, out(shape=(3, 8)), "dimension 0 changes"),

@@ -20,8 +20,10 @@ static uint64_t to_bits(double v) {
 
 /* exp(r) - 1 for |r| <= 0.35: Taylor to r^11, 4e-14 of r. */
 static double expm1_series(double r) {
-  double s = 1.0 + r / 12 * (1.0 + r / 13);
-  for (int i = 11; i >= 2; i--) s = 1.0 + r / i * s;
+  static const double c[] = {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
+                             1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5,         1.0};
+  double s = c[0];
+  for (int i = 1; i < 11; i++) s = s * r + c[i];
   return r * s;
 }
 
@@ -46,8 +48,10 @@ static double log_d(double x) {
     m *= 0.5;
     e++;
   }
+  static const double c[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11,
+                             1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1.0};
   double s = (m - 1.0) / (m + 1.0), z = s * s, t = 0.0;
-  for (int i = 21; i >= 1; i -= 2) t = t * z + 1.0 / i;
+  for (int i = 0; i < 11; i++) t = t * z + c[i];
   return 2.0 * s * t + (double)e * 0.6931471805599453;
 }
 

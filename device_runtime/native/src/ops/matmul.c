@@ -47,11 +47,14 @@ gs_status gs_matmul_check(const gs_op *op, gs_error *error) {
   return gs_check_multiplier(op, GS_F_RA, error);
 }
 
+#define ROWS 32u /* rows of one task: enough to pay for writing b out again */
+
+/* S8: b of one task as rows of K int16 without its zero point, then one such row of a; F32: one row of a. */
 gs_status gs_matmul_prepare(gs_session *s, gs_node *node, gs_error *error) {
   sizes z = sizes_of(node->op);
   node->macs = node->macs_executed = z.batches * z.m * z.k * z.n;
-  size_t item = gs_dtype_size(node->op->out[0]->dtype);
-  return gs_want_scratch(s, node->op, ((uint64_t)z.k * item + 63) / 64 * 64 + (uint64_t)z.n * 4, error);
+  bool q = node->op->out[0]->dtype == GS_S8;
+  return gs_want_scratch(s, node->op, q ? ((uint64_t)z.n + 1) * z.k * 2 : (uint64_t)z.k * 4, error);
 }
 
 /* Start of matrix `batch` of t, whose leading dimensions broadcast to y's. */
@@ -74,14 +77,22 @@ typedef struct {
   sizes z;
 } job;
 
+#define LANES 16u /* partial sums: independent, so that they run side by side, and in one order on every target */
+
+static float dot_f32(const float *a, const float *b, uint32_t n) {
+  float part[LANES] = {0}, sum = 0.0f;
+  uint32_t k = 0;
+  for (; k + LANES <= n; k += LANES)
+    for (uint32_t l = 0; l < LANES; l++) part[l] += a[k + l] * b[k + l];
+  for (; k < n; k++) sum += a[k] * b[k];
+  for (uint32_t l = 0; l < LANES; l++) sum += part[l];
+  return sum;
+}
+
 /* One row of y. b as [N][K]: dot products; as [K][N]: its rows are added up, each times a value of a. */
 static void row_f32(const float *a, const float *b, bool b_rows, const sizes *z, float alpha, float *y) {
   if (b_rows) {
-    for (uint32_t n = 0; n < z->n; n++) {
-      float sum = 0.0f;
-      for (uint32_t k = 0; k < z->k; k++) sum += a[k] * b[(size_t)n * z->k + k];
-      y[n] = sum * alpha;
-    }
+    for (uint32_t n = 0; n < z->n; n++) y[n] = dot_f32(a, b + (size_t)n * z->k, z->k) * alpha;
     return;
   }
   for (uint32_t n = 0; n < z->n; n++) y[n] = 0.0f;
@@ -90,50 +101,67 @@ static void row_f32(const float *a, const float *b, bool b_rows, const sizes *z,
   for (uint32_t n = 0; n < z->n; n++) y[n] *= alpha;
 }
 
-static void row_s8(const gs_op *op, const int8_t *a, const int8_t *b, const sizes *z, int32_t *acc, int8_t *y) {
-  int32_t za = op->in[0]->zp, zb = op->in[1]->zp;
-  if (op->p[1]) {
+/* Element (r, k) of a matrix stored as [rows][k] or, transposed, [k][rows], less its zero point. */
+static void widen(const int8_t *from, size_t row_step, size_t k_step, uint32_t rows, uint32_t k, int32_t zp, int16_t *to) {
+  for (uint32_t r = 0; r < rows; r++)
+    for (uint32_t i = 0; i < k; i++) to[(size_t)r * k + i] = (int16_t)(from[r * row_step + i * k_step] - zp);
+}
+
+static int32_t dot_s16(const int16_t *a, const int16_t *b, uint32_t n) {
+  int32_t sum = 0;
+  for (uint32_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+static void rows_s8(const job *j, const int8_t *a, const int8_t *b, uint32_t row0, uint32_t row1, int16_t *scratch,
+                    int8_t *y) {
+  const gs_op *op = j->node->op;
+  const sizes *z = &j->z;
+  int16_t *row = scratch + (size_t)z->n * z->k;
+  widen(b, op->p[1] ? z->k : 1, op->p[1] ? 1 : z->n, z->n, z->k, op->in[1]->zp, scratch);
+  for (uint32_t m = row0; m < row1; m++) {
+    widen(a + (op->p[0] ? m : (size_t)m * z->k), 0, op->p[0] ? z->m : 1, 1, z->k, op->in[0]->zp, row);
     for (uint32_t n = 0; n < z->n; n++) {
-      acc[n] = 0;
-      for (uint32_t k = 0; k < z->k; k++) acc[n] += (a[k] - za) * (b[(size_t)n * z->k + k] - zb);
+      float v = (float)dot_s16(row, scratch + (size_t)n * z->k, z->k) * op->f[GS_F_RA];
+      y[(size_t)m * z->n + n] = (int8_t)gs_requantize(v, op->out[0]->zp, -128, 127);
     }
-  } else {
-    memset(acc, 0, (size_t)z->n * 4);
-    for (uint32_t k = 0; k < z->k; k++)
-      for (uint32_t n = 0; n < z->n; n++) acc[n] += (a[k] - za) * (b[(size_t)k * z->n + n] - zb);
   }
-  for (uint32_t n = 0; n < z->n; n++)
-    y[n] = (int8_t)gs_requantize((float)acc[n] * op->f[GS_F_RA], op->out[0]->zp, -128, 127);
+}
+
+static void rows_f32(const job *j, const float *a, const float *b, uint32_t row0, uint32_t row1, float *scratch, float *y) {
+  const gs_op *op = j->node->op;
+  const sizes *z = &j->z;
+  for (uint32_t m = row0; m < row1; m++) {
+    const float *row = a + (size_t)m * z->k;
+    if (op->p[0]) { /* a column of the transposed a, written out */
+      for (uint32_t k = 0; k < z->k; k++) scratch[k] = a[(size_t)k * z->m + m];
+      row = scratch;
+    }
+    row_f32(row, b, op->p[1] != 0, z, op->f[GS_F_RA], y + (size_t)m * z->n);
+  }
 }
 
 static void matmul_task(void *arg, uint32_t index, uint32_t thread) {
   const job *j = arg;
   const gs_op *op = j->node->op;
-  const sizes *z = &j->z;
-  const gs_tensor *a = op->in[0], *y = op->out[0];
-  uint64_t batch = index / z->m;
-  uint32_t row = index % z->m;
-  size_t item = gs_dtype_size(y->dtype);
-  const uint8_t *am = (const uint8_t *)j->node->in[0] + matrix_start(a, y, batch) * item;
-  const uint8_t *bm = (const uint8_t *)j->node->in[1] + matrix_start(op->in[1], y, batch) * item;
-  uint8_t *out = (uint8_t *)j->node->out[0] + (size_t)index * z->n * item;
-  uint8_t *scratch = gs_scratch(j->s, thread);
-  const uint8_t *ar = am + (size_t)row * z->k * item;
-  if (op->p[0]) { /* a column of the transposed a, written out */
-    for (uint32_t k = 0; k < z->k; k++) memcpy(scratch + k * item, am + ((size_t)k * z->m + row) * item, item);
-    ar = scratch;
-  }
-  if (y->dtype == GS_F32) {
-    row_f32((const float *)ar, (const float *)bm, op->p[1] != 0, z, op->f[GS_F_RA], (float *)out);
-  } else {
-    int32_t *acc = (int32_t *)(scratch + ((size_t)z->k + 63) / 64 * 64);
-    row_s8(op, (const int8_t *)ar, (const int8_t *)bm, z, acc, (int8_t *)out);
-  }
+  const gs_tensor *y = op->out[0];
+  uint32_t chunks = gs_ceil_div(j->z.m, ROWS), row0 = index % chunks * ROWS;
+  uint32_t row1 = j->z.m - row0 < ROWS ? j->z.m : row0 + ROWS;
+  uint64_t batch = index / chunks;
+  size_t a = matrix_start(op->in[0], y, batch), b = matrix_start(op->in[1], y, batch);
+  size_t out = (size_t)batch * j->z.m * j->z.n;
+  void *scratch = gs_scratch(j->s, thread);
+  if (y->dtype == GS_F32)
+    rows_f32(j, (const float *)j->node->in[0] + a, (const float *)j->node->in[1] + b, row0, row1, scratch,
+             (float *)j->node->out[0] + out);
+  else
+    rows_s8(j, (const int8_t *)j->node->in[0] + a, (const int8_t *)j->node->in[1] + b, row0, row1, scratch,
+            (int8_t *)j->node->out[0] + out);
 }
 
 gs_status gs_matmul_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   job j = {s, node, sizes_of(node->op)};
-  gs_pool_run(s->pool, (uint32_t)(j.z.batches * j.z.m), matmul_task, &j);
+  gs_pool_run(s->pool, (uint32_t)(j.z.batches * gs_ceil_div(j.z.m, ROWS)), matmul_task, &j);
   return GS_OK;
 }

@@ -1,4 +1,6 @@
 /* MaxPool and AveragePool over planes; four int8 channels or one f32 channel at a time. */
+#include <string.h>
+
 #include "common.h"
 #include "ops.h"
 
@@ -44,13 +46,69 @@ gs_status gs_avgpool_check(const gs_op *op, gs_error *error) {
   return gs_check_multiplier(op, GS_F_RA, error);
 }
 
-/* The part of one window inside the image: the first tap's element, and how many taps each way. */
-typedef struct {
-  size_t at;
-  uint32_t rows, cols;
-  size_t row_step, col_step; /* pixels */
-  uint32_t count;            /* what an average divides by */
-} taps;
+/* Scratch of one thread: sums of one output row (S8), then taps inside per output column. */
+gs_status gs_avgpool_prepare(gs_session *s, gs_node *node, gs_error *error) {
+  return gs_want_scratch(s, node->op, (uint64_t)node->op->out[0]->dims[3] * 20, error);
+}
+
+/* Adds every tap of one output row to the row's running maximum or sum: fold(x, y, step, n) for n outputs whose taps lie
+ * step pixels apart. */
+typedef void (*fold_fn)(const void *x, void *y, size_t step, size_t n);
+
+static void fold_max_s8(const void *x, void *y, size_t step, size_t n) {
+  const int8_t *from = x;
+  int8_t *to = y;
+  if (step == 1) {
+    for (size_t i = 0; i < n * 4; i++) to[i] = from[i] > to[i] ? from[i] : to[i];
+    return;
+  }
+  for (size_t i = 0; i < n; i++)
+    for (size_t l = 0; l < 4; l++) to[i * 4 + l] = from[i * step * 4 + l] > to[i * 4 + l] ? from[i * step * 4 + l] : to[i * 4 + l];
+}
+
+static void fold_max_f32(const void *x, void *y, size_t step, size_t n) {
+  const float *from = x;
+  float *to = y;
+  for (size_t i = 0; i < n; i++) to[i] = from[i * step] > to[i] ? from[i * step] : to[i];
+}
+
+static void fold_sum_s8(const void *x, void *y, size_t step, size_t n) {
+  const int8_t *from = x;
+  int32_t *to = y;
+  if (step == 1) {
+    for (size_t i = 0; i < n * 4; i++) to[i] += from[i];
+    return;
+  }
+  for (size_t i = 0; i < n; i++)
+    for (size_t l = 0; l < 4; l++) to[i * 4 + l] += from[i * step * 4 + l];
+}
+
+static void fold_sum_f32(const void *x, void *y, size_t step, size_t n) {
+  const float *from = x;
+  float *to = y;
+  if (step == 1) {
+    for (size_t i = 0; i < n; i++) to[i] += from[i];
+    return;
+  }
+  for (size_t i = 0; i < n; i++) to[i] += from[i * step];
+}
+
+/* item: bytes that y holds per output pixel. */
+static void fold_row(const gs_op *op, const gs_word *plane, uint32_t oy, fold_fn fold, uint8_t *y, size_t item) {
+  const gs_tensor *x = op->in[0], *out = op->out[0];
+  gs_window w = gs_window_of(op);
+  int64_t iy = (int64_t)oy * w.sh - w.pt;
+  uint32_t ky, ky1, first, last;
+  taps_inside(iy, w.kh, w.dh, x->dims[2], &ky, &ky1);
+  for (; ky < ky1; ky++) {
+    const gs_word *row = plane + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3];
+    for (uint32_t kx = 0; kx < w.kw; kx++) {
+      int64_t ix = (int64_t)kx * w.dw - w.pl;
+      gs_valid_range(out->dims[3], w.sw, ix, x->dims[3], &first, &last);
+      if (first < last) fold(row + (ix + (int64_t)first * w.sw), y + first * item, w.sw, last - first);
+    }
+  }
+}
 
 static uint32_t counted(int64_t origin, uint32_t k, uint32_t dilation, uint32_t size, uint32_t before, uint32_t after) {
   uint32_t first, last; /* the padded image as one */
@@ -58,96 +116,83 @@ static uint32_t counted(int64_t origin, uint32_t k, uint32_t dilation, uint32_t 
   return last - first;
 }
 
-static taps window_taps(const gs_op *op, uint32_t oy, uint32_t ox) {
-  const gs_tensor *x = op->in[0];
+/* Sums of one row to averages. inside: taps inside per output column. */
+static void finish_row(const gs_op *op, uint32_t oy, const int32_t *sums, const uint32_t *inside, gs_word *y) {
+  const gs_tensor *x = op->in[0], *out = op->out[0];
   gs_window w = gs_window_of(op);
-  int64_t iy = (int64_t)oy * w.sh - w.pt, ix = (int64_t)ox * w.sw - w.pl;
-  uint32_t y0, y1, x0, x1;
-  taps_inside(iy, w.kh, w.dh, x->dims[2], &y0, &y1);
-  taps_inside(ix, w.kw, w.dw, x->dims[3], &x0, &x1);
-  taps t = {.rows = y1 - y0, .cols = x1 - x0, .row_step = (size_t)w.dh * x->dims[3], .col_step = w.dw};
-  t.at = (size_t)(iy + (int64_t)y0 * w.dh) * x->dims[3] + (size_t)(ix + (int64_t)x0 * w.dw);
-  t.count = t.rows * t.cols;
-  if (op->kind == GS_OP_AVGPOOL && op->p[GS_P_GROUPS])
-    t.count = counted(iy, w.kh, w.dh, x->dims[2], w.pt, w.pb) * counted(ix, w.kw, w.dw, x->dims[3], w.pl, w.pr);
-  return t;
-}
-
-static void max_s8(const int8_t *x, const taps *t, int8_t *y) {
-  int8_t top[4] = {-128, -128, -128, -128};
-  for (uint32_t r = 0; r < t->rows; r++)
-    for (uint32_t c = 0; c < t->cols; c++) {
-      const int8_t *v = x + (t->at + r * t->row_step + c * t->col_step) * 4;
-      for (int l = 0; l < 4; l++) top[l] = v[l] > top[l] ? v[l] : top[l];
+  int64_t iy = (int64_t)oy * w.sh - w.pt;
+  uint32_t rows = counted(iy, w.kh, w.dh, x->dims[2], 0, 0);
+  uint32_t all_rows = op->p[GS_P_GROUPS] ? counted(iy, w.kh, w.dh, x->dims[2], w.pt, w.pb) : rows;
+  uint32_t divisor = 0;
+  float scale = 0.0f;
+  for (uint32_t ox = 0; ox < out->dims[3]; ox++) {
+    uint32_t cols = op->p[GS_P_GROUPS] ? counted((int64_t)ox * w.sw - w.pl, w.kw, w.dw, x->dims[3], w.pl, w.pr) : inside[ox];
+    if (all_rows * cols != divisor) {
+      divisor = all_rows * cols;
+      scale = op->f[GS_F_RA] / (float)divisor;
     }
-  for (int l = 0; l < 4; l++) y[l] = top[l];
-}
-
-static void max_f32(const float *x, const taps *t, float *y) {
-  float top = x[t->at];
-  for (uint32_t r = 0; r < t->rows; r++)
-    for (uint32_t c = 0; c < t->cols; c++) {
-      float v = x[t->at + r * t->row_step + c * t->col_step];
-      top = v > top ? v : top;
+    if (out->dtype == GS_F32) {
+      ((float *)y)[ox] /= (float)divisor;
+      continue;
     }
-  *y = top;
-}
-
-/* The integer mean of n stored values by TFLite's rules; |sum| is at most 128 * 2^22. */
-static int32_t integer_mean(int32_t sum, int32_t n, int rounding) {
-  int32_t half = n / 2;
-  if (rounding == GS_ROUND_HALF_UP) return (sum + 128 * n + half) / n - 128;
-  return sum > 0 ? (sum + half) / n : (sum - half) / n;
-}
-
-static void average_s8(const gs_op *op, const int8_t *x, const taps *t, int8_t *y) {
-  int32_t acc[4] = {0}, n = (int32_t)(t->rows * t->cols);
-  for (uint32_t r = 0; r < t->rows; r++)
-    for (uint32_t c = 0; c < t->cols; c++) {
-      const int8_t *v = x + (t->at + r * t->row_step + c * t->col_step) * 4;
-      for (int l = 0; l < 4; l++) acc[l] += v[l];
+    int32_t taps = (int32_t)(rows * inside[ox]);
+    for (uint32_t l = 0; l < 4; l++) {
+      float v = (float)(sums[ox * 4 + l] - taps * x->zp) * scale;
+      ((int8_t *)y)[ox * 4 + l] = (int8_t)gs_requantize(v, out->zp, -128, 127);
     }
-  int rounding = op->p[GS_P_ROUND];
-  if (rounding != GS_ROUND_EVEN) { /* padding that counts adds nothing to the sum of x - zp */
-    int32_t pad = ((int32_t)t->count - n) * op->in[0]->zp;
-    for (int l = 0; l < 4; l++) y[l] = (int8_t)integer_mean(acc[l] + pad, (int32_t)t->count, rounding);
-    return;
   }
-  float scale = op->f[GS_F_RA] / (float)t->count;
-  for (int l = 0; l < 4; l++)
-    y[l] = (int8_t)gs_requantize((float)(acc[l] - n * op->in[0]->zp) * scale, op->out[0]->zp, -128, 127);
 }
 
-static void average_f32(const float *x, const taps *t, float *y) {
-  float sum = 0.0f;
-  for (uint32_t r = 0; r < t->rows; r++)
-    for (uint32_t c = 0; c < t->cols; c++) sum += x[t->at + r * t->row_step + c * t->col_step];
-  *y = sum / (float)t->count;
-}
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+} job;
 
-static void pool_task(void *arg, uint32_t plane, uint32_t thread) {
+static void maxpool_task(void *arg, uint32_t plane, uint32_t thread) {
   (void)thread;
-  const gs_node *node = arg;
+  const gs_node *node = ((const job *)arg)->node;
   const gs_op *op = node->op;
   const gs_tensor *y = op->out[0];
   const gs_word *from = (const gs_word *)node->in[0] + (size_t)plane * op->in[0]->pstride;
   gs_word *to = (gs_word *)node->out[0] + (size_t)plane * y->pstride;
-  bool q = y->dtype == GS_S8, max = op->kind == GS_OP_MAXPOOL;
-  for (uint32_t oy = 0; oy < y->dims[2]; oy++)
-    for (uint32_t ox = 0; ox < y->dims[3]; ox++, to++) {
-      taps t = window_taps(op, oy, ox);
-      if (max && q) max_s8((const int8_t *)from, &t, (int8_t *)to);
-      else if (max) max_f32((const float *)from, &t, (float *)to);
-      else if (q) average_s8(op, (const int8_t *)from, &t, (int8_t *)to);
-      else average_f32((const float *)from, &t, (float *)to);
-    }
+  bool q = y->dtype == GS_S8;
+  for (uint32_t oy = 0; oy < y->dims[2]; oy++, to += y->dims[3]) {
+    for (uint32_t ox = 0; ox < y->dims[3]; ox++) to[ox] = q ? 0x80808080u : 0xFF800000u; /* -128 four times, -inf */
+    fold_row(op, from, oy, q ? fold_max_s8 : fold_max_f32, (uint8_t *)to, 4);
+  }
+}
+
+static void avgpool_task(void *arg, uint32_t plane, uint32_t thread) {
+  const job *j = arg;
+  const gs_op *op = j->node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  gs_window w = gs_window_of(op);
+  const gs_word *from = (const gs_word *)j->node->in[0] + (size_t)plane * x->pstride;
+  gs_word *to = (gs_word *)j->node->out[0] + (size_t)plane * y->pstride;
+  int32_t *sums = gs_scratch(j->s, thread);
+  uint32_t *inside = (uint32_t *)sums + (size_t)y->dims[3] * 4;
+  bool q = y->dtype == GS_S8;
+  for (uint32_t ox = 0; ox < y->dims[3]; ox++)
+    inside[ox] = counted((int64_t)ox * w.sw - w.pl, w.kw, w.dw, x->dims[3], 0, 0);
+  for (uint32_t oy = 0; oy < y->dims[2]; oy++, to += y->dims[3]) {
+    memset(q ? (void *)sums : (void *)to, 0, (size_t)y->dims[3] * (q ? 16 : 4));
+    fold_row(op, from, oy, q ? fold_sum_s8 : fold_sum_f32, q ? (uint8_t *)sums : (uint8_t *)to, q ? 16 : 4);
+    finish_row(op, oy, sums, inside, to);
+  }
 }
 
 gs_status gs_maxpool_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
+  job j = {s, node};
   const gs_tensor *y = node->op->out[0];
-  gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), pool_task, node);
+  gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), maxpool_task, &j);
   return GS_OK;
 }
 
-gs_status gs_avgpool_run(gs_session *s, gs_node *node, gs_error *error) { return gs_maxpool_run(s, node, error); }
+gs_status gs_avgpool_run(gs_session *s, gs_node *node, gs_error *error) {
+  (void)error;
+  job j = {s, node};
+  const gs_tensor *y = node->op->out[0];
+  gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), avgpool_task, &j);
+  return GS_OK;
+}
