@@ -51,13 +51,18 @@ gs_status gs_avgpool_prepare(gs_session *s, gs_node *node, gs_error *error) {
   return gs_want_scratch(s, node->op, (uint64_t)node->op->out[0]->dims[3] * 20, error);
 }
 
-/* Adds every tap of one output row to the row's running maximum or sum: fold(x, y, step, n) for n outputs whose taps lie
- * step pixels apart. */
-typedef void (*fold_fn)(const void *x, void *y, size_t step, size_t n);
+/* Folds taps into a row of running maxima or sums: n taps that lie step pixels apart, each into an output of its own, or
+ * all into the one output (one). */
+typedef void (*fold_fn)(const void *x, void *y, size_t step, size_t n, bool one);
 
-static void fold_max_s8(const void *x, void *y, size_t step, size_t n) {
+static void fold_max_s8(const void *x, void *y, size_t step, size_t n, bool one) {
   const int8_t *from = x;
   int8_t *to = y;
+  if (one) {
+    for (size_t i = 0; i < n; i++)
+      for (size_t l = 0; l < 4; l++) to[l] = from[i * step * 4 + l] > to[l] ? from[i * step * 4 + l] : to[l];
+    return;
+  }
   if (step == 1) {
     for (size_t i = 0; i < n * 4; i++) to[i] = from[i] > to[i] ? from[i] : to[i];
     return;
@@ -66,15 +71,26 @@ static void fold_max_s8(const void *x, void *y, size_t step, size_t n) {
     for (size_t l = 0; l < 4; l++) to[i * 4 + l] = from[i * step * 4 + l] > to[i * 4 + l] ? from[i * step * 4 + l] : to[i * 4 + l];
 }
 
-static void fold_max_f32(const void *x, void *y, size_t step, size_t n) {
+static void fold_max_f32(const void *x, void *y, size_t step, size_t n, bool one) {
   const float *from = x;
   float *to = y;
+  if (one) {
+    for (size_t i = 0; i < n; i++) *to = from[i * step] > *to ? from[i * step] : *to;
+    return;
+  }
   for (size_t i = 0; i < n; i++) to[i] = from[i * step] > to[i] ? from[i * step] : to[i];
 }
 
-static void fold_sum_s8(const void *x, void *y, size_t step, size_t n) {
+static void fold_sum_s8(const void *x, void *y, size_t step, size_t n, bool one) {
   const int8_t *from = x;
   int32_t *to = y;
+  if (one) {
+    int32_t acc[4] = {to[0], to[1], to[2], to[3]};
+    for (size_t i = 0; i < n; i++)
+      for (size_t l = 0; l < 4; l++) acc[l] += from[i * step * 4 + l];
+    memcpy(to, acc, sizeof acc);
+    return;
+  }
   if (step == 1) {
     for (size_t i = 0; i < n * 4; i++) to[i] += from[i];
     return;
@@ -83,9 +99,15 @@ static void fold_sum_s8(const void *x, void *y, size_t step, size_t n) {
     for (size_t l = 0; l < 4; l++) to[i * 4 + l] += from[i * step * 4 + l];
 }
 
-static void fold_sum_f32(const void *x, void *y, size_t step, size_t n) {
+static void fold_sum_f32(const void *x, void *y, size_t step, size_t n, bool one) {
   const float *from = x;
   float *to = y;
+  if (one) {
+    float acc = 0.0f;
+    for (size_t i = 0; i < n; i++) acc += from[i * step];
+    *to += acc;
+    return;
+  }
   if (step == 1) {
     for (size_t i = 0; i < n; i++) to[i] += from[i];
     return;
@@ -102,10 +124,15 @@ static void fold_row(const gs_op *op, const gs_word *plane, uint32_t oy, fold_fn
   taps_inside(iy, w.kh, w.dh, x->dims[2], &ky, &ky1);
   for (; ky < ky1; ky++) {
     const gs_word *row = plane + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3];
+    if (out->dims[3] == 1) {
+      taps_inside(-(int64_t)w.pl, w.kw, w.dw, x->dims[3], &first, &last);
+      fold(row + ((int64_t)first * w.dw - w.pl), y, w.dw, last - first, true);
+      continue;
+    }
     for (uint32_t kx = 0; kx < w.kw; kx++) {
       int64_t ix = (int64_t)kx * w.dw - w.pl;
       gs_valid_range(out->dims[3], w.sw, ix, x->dims[3], &first, &last);
-      if (first < last) fold(row + (ix + (int64_t)first * w.sw), y + first * item, w.sw, last - first);
+      if (first < last) fold(row + (ix + (int64_t)first * w.sw), y + first * item, w.sw, last - first, false);
     }
   }
 }
