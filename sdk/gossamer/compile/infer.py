@@ -83,7 +83,9 @@ def _infer_types(g: Graph, node: Node) -> list[Type | None]:
             ) from error
         if node.op_type in _LIKE_FIRST and not node.domain:
             made = {node.outputs[0]: types[node.inputs[0]]}
-        elif schema.has_function and not any(t.tensor_type.HasField("shape") for t in made.values()):
+        elif schema.has_function and not any(  # type: ignore[attr-defined]  # missing in onnx's stubs
+            t.tensor_type.HasField("shape") for t in made.values()
+        ):
             made = _infer_function(g, node, types)
         for name, proto in made.items():
             tensor = proto.tensor_type

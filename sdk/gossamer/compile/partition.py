@@ -187,10 +187,10 @@ def _payload(g: Graph, backend: str, group: list[Node], inputs: list[str], outpu
     if backend == "litert":
         if not tflite:
             raise RefusedError("takes only what was imported from a .tflite file")
-        data = tflite[0].attrs.get("tflite")
-        if not isinstance(data, bytes):
+        embedded = tflite[0].attrs.get("tflite")
+        if not isinstance(embedded, bytes):
             raise RefusedError("the importer left no .tflite of this operator")
-        return data
+        return embedded
     if tflite:
         raise RefusedError("this TFLite operator has no ONNX form; only litert runs it")
     model = onnx_model(g, group, inputs, outputs)

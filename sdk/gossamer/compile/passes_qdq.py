@@ -325,7 +325,7 @@ def _quantized_function(g: Graph, lut: Node) -> Function | None:
     params = g.qparams.get(lut.outputs[0])
     if params is None or any(f.channels for f in fns):
         return None
-    info = np.iinfo(g.dtype(lut.outputs[0]))  # type: ignore[type-var]
+    info = np.iinfo(g.dtype(lut.outputs[0]))
 
     def function(values: Double) -> Double:
         for f in fns:

@@ -54,7 +54,7 @@ def _gelu(x: Double) -> Double:
 
 
 def _gelu_tanh(x: Double) -> Double:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), np.float64)
 
 
 def _selu(alpha: float, gamma: float) -> Function:
