@@ -5,6 +5,8 @@
  */
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { detect } from './core.mjs';
@@ -89,19 +91,20 @@ function parse(argv) {
 }
 
 /**
- * Where the module is: --wasm, else beside this file, else the build folder of the source tree.
+ * Where the module is: --wasm, else beside this file, else the build folder of the source tree; and which of the two it
+ * holds. The relaxed one runs where both can.
  * @param {string | undefined} given
- * @returns {URL}
+ * @returns {{base: URL, relaxed: boolean}}
  */
-function wasmFolder(given) {
-  if (given !== undefined) return new URL(`file://${given.startsWith('/') ? '' : `${process.cwd()}/`}${given}/`);
-  const name = detect().relaxed ? 'gossamer-relaxed.wasm' : 'gossamer.wasm';
-  const build = detect().relaxed ? 'wasm-relaxed' : 'wasm';
-  const places = [new URL('./', import.meta.url), new URL(`../../build/native/${build}/`, import.meta.url)];
-  const found = places.find((place) => existsSync(new URL(name, place)));
-  if (found === undefined)
-    throw new GossamerError('ARGUMENT', `${name} is missing: build it with 'python -m tools.build_native --target ${build}' or give --wasm`);
-  return found;
+function findModule(given) {
+  const places = given === undefined
+    ? [new URL('./', import.meta.url), ...['wasm-relaxed', 'wasm'].map((f) => new URL(`../../build/native/${f}/`, import.meta.url))]
+    : [pathToFileURL(`${resolve(given)}/`)];
+  for (const base of places)
+    for (const relaxed of detect().relaxed ? [true, false] : [false])
+      if (existsSync(new URL(relaxed ? 'gossamer-relaxed.wasm' : 'gossamer.wasm', base))) return { base, relaxed };
+  throw new GossamerError('ARGUMENT', `no WASM module in ${places.map((p) => p.pathname).join(', ')}: ` +
+    "build one with 'python -m tools.build_native --target wasm --target wasm-relaxed' or give --wasm");
 }
 
 /**
@@ -174,7 +177,7 @@ async function main(argv) {
   }
   const bytes = await readFile(a.model);
   const trust = a.key === undefined ? { verify: false } : { trustedKeys: [a.key] };
-  const session = await Session.open(bytes, { ...trust, isa: a.isa, base: wasmFolder(a.wasm) });
+  const session = await Session.open(bytes, { ...trust, isa: a.isa, ...findModule(a.wasm) });
   const inputs = await takeInputs(a, session);
   const profile = session.profile(inputs, { runs: a.runs, warmup: a.warmup });
   if (a.outputs.length !== 0) {

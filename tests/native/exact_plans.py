@@ -87,7 +87,7 @@ class Net(Builder):
 
 
 def convolutions(dtype: DType) -> Plan:
-    """Every pattern in 1x1 and 3x3, odd channel counts, tails of 143, 42, 49, 12 pixels, groups, dilation, depthwise."""
+    """Every pattern in 1x1 and 3x3, odd channel counts, tails of 143, 42 and 12 pixels, groups, dilation, depthwise."""
     b = Net(11, dtype)
     x = b.show(b.conv(b.to_cb(b.input((2, 3, 13, 11), dtype)), 20, 3))
     for i, pattern in enumerate(PATTERNS):

@@ -106,6 +106,9 @@ def node(*flags: str) -> list[str]:
     found = shutil.which("node")
     if not found:
         pytest.skip("node is missing, which runs the WASM builds: install Node.js 20 or newer")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.lstrip("v").split(".")[0]) < 20:
+        pytest.skip(f"node {version.strip()} is too old to run the WASM builds: install Node.js 20 or newer")
     if flags and subprocess.run([found, *flags, "-e", "0"], capture_output=True, check=False).returncode != 0:
         flags = ()  # newer ones have it on and no longer know the flag
     return [found, "--no-warnings", *flags]

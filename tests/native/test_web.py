@@ -66,7 +66,10 @@ def test_in_node(build: str, bundles: Path) -> None:
     flags = ["--experimental-wasm-relaxed-simd"] if build == "wasm-relaxed" else []
     command = runners.node(*flags)
     wasm = runners.artefact(build).parent
-    description = json.loads((bundles / "cases.json").read_text()) | {"wasm": str(wasm)}
+    description = json.loads((bundles / "cases.json").read_text()) | {
+        "wasm": str(wasm),
+        "relaxed": build == "wasm-relaxed",
+    }
     (bundles / "cases.json").write_text(json.dumps(description))
     environment = os.environ | {"GOSSAMER_TEST_BUNDLES": str(bundles)}
     # Not "node --test": it would start a child without the flags of this command.
