@@ -122,12 +122,13 @@ class Builder:
         inputs = [x, None, None, *self._bias_scale(n, x.dtype)]
         return self.op(OpKind.GEMM, inputs, (*x.shape[:-1], n), x.dtype, p=p, f=f, weights=weights)
 
-    def depthwise(self, x: Tensor, k: int) -> Tensor:
+    def depthwise(self, x: Tensor, k: int, stride: int = 1) -> Tensor:
         n, c, h, w = x.shape
+        out = [(d + k // 2 * 2 - k) // stride + 1 for d in (h, w)]
         p, f = self.clamp(x.dtype)
         values = self.const(self.weights((c, k, k), x.dtype))
         inputs = [x, values, *self._bias_scale(c, x.dtype)]
-        return self.op(OpKind.DWCONV, inputs, (n, c, h, w), x.dtype, Layout.CB, self.window(k, 1, k // 2) | p, f)
+        return self.op(OpKind.DWCONV, inputs, (n, c, *out), x.dtype, Layout.CB, self.window(k, stride, k // 2) | p, f)
 
     def plan(self, *outputs: Tensor) -> Plan:
         return Plan(self.ops, self.inputs, list(outputs), self.externs)
@@ -230,6 +231,43 @@ def _floats() -> Plan:
     return b.plan(z)
 
 
+def _rare(dtype: DType) -> Plan:
+    """Forms that ordinary networks seldom use: grouped and NHWC convolution, sparse vectors, per-channel tables."""
+    b = Builder(5)
+    source = b.input((1, 5, 6, 8), dtype)
+    x = b.op(OpKind.LAYOUT, [source], (1, 8, 5, 6), dtype, Layout.CB, {0: 1})
+    p, f = b.clamp(dtype)
+    weights = Weights(b.weights((8, 3, 3, 4), dtype))
+    inputs = [x, None, None, *b._bias_scale(8, dtype)]
+    window = b.window(3, 2, 2, groups=2) | {int(P.DH): 2, int(P.DW): 2}
+    x = b.op(OpKind.CONV, inputs, (1, 8, 3, 3), dtype, Layout.CB, window | p, f, weights)
+    factor = {int(F.RA): 0.05} if dtype is DType.S8 else {}
+    other = b.const(b.weights((1, 8, 1, 1), dtype))
+    if dtype is DType.S8:
+        other.scale = 0.05
+        x = b.op(
+            OpKind.LUT,
+            [x, b.const(b.rng.integers(-128, 128, 8 * 256).astype(np.int8))],
+            x.shape,
+            dtype,
+            Layout.CB,
+            {0: 8},
+        )
+    x = b.op(OpKind.BINARY, [x, other], x.shape, dtype, Layout.CB, {0: Bin.MUL} | p, factor | f)
+    x = b.op(OpKind.BINARY, [x, x], x.shape, dtype, Layout.CB, {0: Bin.MUL} | p, factor | f)
+    tables = _resize_inputs(b, 3, 6, dtype) + _resize_inputs(b, 3, 7, dtype)
+    scale = {int(F.RA): 1 / 1024 / 1024} if dtype is DType.S8 else {}
+    x = b.op(OpKind.RESIZE, [x, *tables], (1, 8, 6, 7), dtype, Layout.CB, {0: 0}, scale)
+    average = {int(F.RA): 1.0} if dtype is DType.S8 else {}
+    x = b.depthwise(b.depthwise(x, 5), 3, 2)
+    x = b.op(OpKind.AVGPOOL, [x], (1, 8, 3, 4), dtype, Layout.CB, b.window(3, 1, 1, groups=1) | p, average | f)
+    x = b.op(OpKind.LAYOUT, [x], (1, 3, 4, 8), dtype, Layout.ROW, {0: 1})
+    x = b.op(OpKind.RESHAPE, [x], (1, 96), dtype)
+    for pattern in ("4x4", "4x1", "unstructured", "1x4"):
+        x = b.gemm(x, 20, pattern, 0.3)
+    return b.plan(x)
+
+
 def _extern() -> Plan:
     b = Builder(4)
     x = b.input((1, 4))
@@ -245,6 +283,8 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "network_s8": lambda: _network(DType.S8),
     "shapes_f32": lambda: _shapes(DType.F32),
     "shapes_s8": lambda: _shapes(DType.S8),
+    "rare_f32": lambda: _rare(DType.F32),
+    "rare_s8": lambda: _rare(DType.S8),
     "floats": _floats,
     "extern": _extern,
 }
