@@ -114,3 +114,21 @@ def test_shrinkage_scales_the_weakest_blocks_alone() -> None:
     untouched = candidate.prunable[3].weight.detach().clone()
     candidate.shrink(0.0, 0.5)
     assert torch.equal(untouched, candidate.prunable[3].weight)
+
+
+def test_recalibration_sets_the_statistics_of_plain_photos_and_nothing_else() -> None:
+    from gossamer.person.recalibrate import recalibrate
+
+    torch.manual_seed(6)
+    network = models.build("v1-0.25")
+    weights = {k: v.clone() for k, v in network.named_parameters()}
+    photos = torch.randint(0, 256, (64, 3, 96, 96), dtype=torch.uint8)
+    recalibrate(network, photos)
+    first = network.trunk[0][0](photos.float() / 255)
+    norm = network.trunk[0][1]
+    assert torch.allclose(norm.running_mean, first.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, first.var(dim=(0, 2, 3)), rtol=1e-4)
+    assert not network.training
+    assert norm.momentum == 0.1
+    for key, value in network.named_parameters():
+        assert torch.equal(value, weights[key]), key

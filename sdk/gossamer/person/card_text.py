@@ -138,7 +138,8 @@ def _training(card: dict[str, Any]) -> str:
         lines += _stage(training)
     lines += [
         "A candidate `+1x4:0.75` multiplies its weakest 1x4 blocks by a factor below one every few steps (soft",
-        "shrinkage, arXiv 2303.09650): it stays dense, but pruning them later costs little. TEACHERS comes from",
+        "shrinkage, arXiv 2303.09650): none becomes zero, but pruning them later costs little. Before export the",
+        "statistics of the batch normalisations are taken anew on plain train photos. TEACHERS comes from",
         "`python tools/train_person.py teachers --models MODELS -o TEACHERS`. The files beside this card come from",
         "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which",
         "chooses by balanced accuracy on val and reads test once.",
@@ -239,6 +240,7 @@ def _limits(card: dict[str, Any]) -> str:
 
 - {test["positives"]} positives in test: the intervals above are wide. Val is smaller still, so the choice among
   candidates is partly luck.
+- Test was read for every candidate above, and more than once while this model was made; the choice was made on val.
 - Most photos without a person show an animal, and the street photos with persons come from a source without
   negatives. A network can learn "animal, so no person"; the per-source rows above are there to show it.
 - The slices by size and the small sources hold few photos each; do not rank them.
