@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.compile.plan import Bin, PadMode, Red, Un
+from gossamer.compile.plan import Bin, PadMode, Red, Rounding, Un
 
 F32 = np.float32
 
@@ -172,6 +172,15 @@ def avgpool_sum(x: np.ndarray, window: Window, count_padding: bool, zp: int = 0)
 def avgpool_s8(x: np.ndarray, window: Window, count_padding: bool, zx: int, zy: int, ra: float) -> np.ndarray:
     acc, count = avgpool_sum(x, window, count_padding, zx)
     return requantize(acc.astype(F32) * (F32(ra) / count.astype(F32)), zy)
+
+
+def avgpool_integer(x: np.ndarray, window: Window, count_padding: bool, zp: int, rounding: int) -> np.ndarray:
+    """TFLite's integer average: half away from zero of the stored int8, or of the uint8 that was shifted to it."""
+    acc, count = avgpool_sum(x, window, count_padding, zp)
+    acc = acc + zp * count  # taps in padding that counts read as the zero point
+    if rounding == Rounding.HALF_UP:
+        return ((acc + 128 * count + count // 2) // count - 128).astype(np.int8)
+    return (np.sign(acc) * ((np.abs(acc) + count // 2) // count)).astype(np.int8)
 
 
 def reduce(kind: int, x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gossamer.compile.plan import F, Layout, OpKind, PadMode, Red
+from gossamer.compile.plan import F, Layout, OpKind, P, PadMode, Red, Rounding
 from tests.native import reference as ref
 from tests.native.oneop import CB, ROW, Case, In, Out, const, f32, s8, window_params
 from tests.native.reference import Window
@@ -51,6 +51,11 @@ def test_avgpool(name: str, counted: bool) -> None:
     for zx, zy, ra in ((-128, 5, 1.0), (127, -128, 0.4), (3, 100, 3.0)):
         case = Case(OpKind.AVGPOOL, [In(q, CB, 0.1, zx)], Out(shape, np.int8, CB, 0.1, zy), p, {F.RA: ra})
         np.testing.assert_array_equal(case.run(), ref.avgpool_s8(q, window, counted, zx, zy, ra))
+    for rounding in (Rounding.HALF_AWAY, Rounding.HALF_UP):
+        for zx in (-128, 0, 5):
+            case = Case(OpKind.AVGPOOL, [In(q, CB, 0.1, zx)], Out(shape, np.int8, CB, 0.1, zx), p | {P.ROUND: rounding},
+                        {F.RA: 1.0})  # fmt: skip
+            np.testing.assert_array_equal(case.run(), ref.avgpool_integer(q, window, counted, zx, rounding))
 
 
 AXES = [

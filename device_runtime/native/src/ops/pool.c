@@ -143,6 +143,13 @@ static uint32_t counted(int64_t origin, uint32_t k, uint32_t dilation, uint32_t 
   return last - first;
 }
 
+/* The integer mean of n stored values by TFLite's rules; |sum| is at most 128 * 2^22. */
+static int32_t integer_mean(int32_t sum, int32_t n, int32_t rounding) {
+  int32_t half = n / 2;
+  if (rounding == GS_ROUND_HALF_UP) return (sum + 128 * n + half) / n - 128;
+  return sum > 0 ? (sum + half) / n : (sum - half) / n;
+}
+
 /* Sums of one row to averages. inside: taps inside per output column. */
 static void finish_row(const gs_op *op, uint32_t oy, const int32_t *sums, const uint32_t *inside, gs_word *y) {
   const gs_tensor *x = op->in[0], *out = op->out[0];
@@ -164,6 +171,11 @@ static void finish_row(const gs_op *op, uint32_t oy, const int32_t *sums, const 
     }
     int32_t taps = (int32_t)(rows * inside[ox]);
     for (uint32_t l = 0; l < 4; l++) {
+      if (op->p[GS_P_ROUND] != GS_ROUND_EVEN) { /* padding that counts reads as the zero point */
+        int32_t sum = sums[ox * 4 + l] + ((int32_t)divisor - taps) * x->zp;
+        ((int8_t *)y)[ox * 4 + l] = (int8_t)integer_mean(sum, (int32_t)divisor, op->p[GS_P_ROUND]);
+        continue;
+      }
       float v = (float)(sums[ox * 4 + l] - taps * x->zp) * scale;
       ((int8_t *)y)[ox * 4 + l] = (int8_t)gs_requantize(v, out->zp, -128, 127);
     }
