@@ -1,4 +1,4 @@
-"""MobileNetV1 1.0/224, the whole way: how small the bundle is, and that it still computes what the pruned model does."""
+"""MobileNetV1 1.0/224, the whole way: how small the bundle is, and that it still computes what the model does."""
 
 from __future__ import annotations
 
