@@ -29,7 +29,6 @@ def activation(b: Builder, kind: str, value: ir.Value, name: str) -> ir.Value:
 
 def fused(b: Builder, value: ir.Value, name: str) -> ir.Value:
     """``value`` through the fused activation of the current operator."""
-    assert b.op is not None
     number = int(b.op.option("fused_activation_function"))
     kind = schema.enum("ActivationFunctionType").get(number)
     if kind is None:

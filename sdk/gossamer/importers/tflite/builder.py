@@ -36,14 +36,14 @@ def moves_nothing(shape: Sequence[int]) -> bool:
 
 
 class Builder:
-    """State of one conversion. ``op`` is the TFLite operator being converted, for sources and errors."""
+    """State of one conversion. ``current`` is the TFLite operator being converted, for sources and errors."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
         self.folded: dict[int, npt.NDArray[Any]] = {t.index: t.data for t in graph.tensors if t.data is not None}
-        self.op: Operator | None = None
+        self.current: Operator | None = None
         self._stored: dict[tuple[int, Form], ir.Value] = {}
         self._real: dict[tuple[int, Form], ir.Value] = {}
         self._owned: set[int] = set()
@@ -55,7 +55,7 @@ class Builder:
 
     @property
     def where(self) -> str:
-        return f"{self.graph.where}, {self.op.source}" if self.op else self.graph.where
+        return f"{self.graph.where}, {self.current.source}" if self.current else self.graph.where
 
     def unsupported(self, what: str, hint: str | None = None) -> UnsupportedError:
         return UnsupportedError(what, where=self.where, hint=hint)
@@ -92,7 +92,7 @@ class Builder:
             domain=domain,
             outputs=results,
             name=f"{name}/{op_type}",
-            metadata_props={SOURCE: self.op.source if self.op else name},
+            metadata_props={SOURCE: self.current.source if self.current else name},
         )
         self.nodes.append(node)
         return tuple(results)
@@ -128,29 +128,31 @@ class Builder:
         attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
         return self.one("DequantizeLinear", inputs, name, **attributes)
 
-    # tensors
+    # the operator and its tensors
+
+    @property
+    def op(self) -> Operator:
+        """The current operator; a converter never runs without one."""
+        if self.current is None:
+            raise RuntimeError("no TFLite operator is being converted")
+        return self.current
 
     def tensor(self, index: int) -> Tensor:
         return self.graph.tensors[index]
 
-    def input(self, position: int, *, required: bool = True) -> Tensor | None:
-        """Input tensor of the current operator, ``None`` when absent and not required."""
-        assert self.op is not None
+    def input(self, position: int) -> Tensor | None:
+        """Input tensor of the current operator, ``None`` when absent."""
         index = self.op.inputs[position] if position < len(self.op.inputs) else None
-        if index is None:
-            if required:
-                raise self.broken(f"input {position} is missing")
-            return None
-        return self.graph.tensors[index]
+        return None if index is None else self.graph.tensors[index]
 
     def need(self, position: int) -> Tensor:
         """Input tensor of the current operator; ``ModelError`` when absent."""
         tensor = self.input(position)
-        assert tensor is not None
+        if tensor is None:
+            raise self.broken(f"input {position} is missing")
         return tensor
 
     def output(self, position: int = 0) -> Tensor:
-        assert self.op is not None
         if position >= len(self.op.outputs):
             raise self.broken(f"output {position} is missing")
         return self.graph.tensors[self.op.outputs[position]]

@@ -45,11 +45,11 @@ def convert(graph: Graph, name: str) -> ir.Model:
         inputs.append(value)
     absorb_padding(b)
     for op in graph.operators:
-        b.op = op
+        b.current = op
         if op.outputs and op.outputs[0] in b.absorbed:
             continue
         _convert_one(b, op)
-    b.op = None
+    b.current = None
     outputs = [_output(b, index) for index in graph.outputs]
     nodes = _reachable(b.nodes, outputs)
     used = {id(v) for node in nodes for v in node.inputs if v is not None} | {id(v) for v in outputs}
@@ -85,13 +85,13 @@ def _convert_one(b: Builder, op: Operator) -> None:
 def _output(b: Builder, index: int) -> ir.Value:
     """The plain stored value of a graph output, under the tensor's own name."""
     tensor = b.tensor(index)
-    b.op = b.graph.producer.get(index)
+    b.current = b.graph.producer.get(index)
     value = b.stored(tensor)
     if index in b.graph.inputs or index in b.folded or b.graph.outputs.count(index) > 1:
         value = b.one("Identity", [value], tensor.name)
     value.shape = ir.Shape(tensor.shape)
     value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(tensor.dtype or "float32")))
-    b.op = None
+    b.current = None
     return value
 
 
@@ -134,8 +134,7 @@ def absorb_padding(b: Builder) -> None:
         )
         quant = graph.tensors[out].quant
         same = quant.same_as(source.quant) if quant is not None else source.quant is None
-        if not (plain and alone and same) or out in graph.outputs or source.index in b.folded:
+        if rows is None or not (plain and alone and same) or out in graph.outputs or source.index in b.folded:
             continue
-        assert rows is not None
         top, bottom, left, right = (int(v) for v in (*rows[1], *rows[2]))
         b.absorbed[out] = (source, (top, left, bottom, right), pad)

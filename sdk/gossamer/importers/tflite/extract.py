@@ -29,7 +29,6 @@ def extract(b: Builder, reason: UnsupportedError | None = None) -> None:
         UnsupportedError: it cannot stand alone: it refers to other subgraphs, to resources, or to a custom kernel.
     """
     op = b.op
-    assert op is not None
     tail = f" ({reason.message})" if reason is not None else ""
     if op.kind in CONTROL or any(
         not b.tensor(i).dtype for i in [*op.outputs, *(i for i in op.inputs if i is not None)]
@@ -68,7 +67,6 @@ def _is_live(b: Builder, tensor: Tensor) -> bool:
 def standalone(b: Builder, live: list[Tensor]) -> bytes:
     """The .tflite bytes of the current operator with ``live`` as graph inputs."""
     op = b.op
-    assert op is not None
     used: dict[int, int] = {}
     tensors: list[flatbuf.Record] = []
     buffers = [flatbuf.Record("Buffer")]  # buffer 0 is the empty one by convention

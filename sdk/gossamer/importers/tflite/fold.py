@@ -86,7 +86,6 @@ def fold(b: Builder) -> bool:
     Quantised values are left to the converters, except DEQUANTIZE of float16 weights.
     """
     op = b.op
-    assert op is not None
     if len(op.outputs) != 1:
         return False
     out = b.output()

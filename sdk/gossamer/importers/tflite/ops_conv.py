@@ -26,7 +26,6 @@ def window(
     b: Builder, height: int, width: int, kernel: tuple[int, int], dilation: tuple[int, int] = (1, 1)
 ) -> dict[str, Any]:
     """Strides, dilations and explicit pads (top, left, bottom, right) of the current operator."""
-    assert b.op is not None
     stride = (int(b.op.option("stride_h", 1)), int(b.op.option("stride_w", 1)))
     for label, values in (("window", kernel), ("stride", stride), ("dilation", dilation)):
         if not all(1 <= v <= MAX_WINDOW for v in values):
@@ -104,7 +103,6 @@ def bias(b: Builder, tensor: Tensor | None, weight: Tensor, source: Tensor, chan
 
 def _input(b: Builder, what: str) -> tuple[Tensor, tuple[int, int, int, int]]:
     """The spatial input of the current operator and the padding taken over from a PAD before it."""
-    assert b.op is not None
     source = b.need(0)
     pads = (0, 0, 0, 0)
     if source.index in b.absorbed:
@@ -116,7 +114,6 @@ def _input(b: Builder, what: str) -> tuple[Tensor, tuple[int, int, int, int]]:
 
 
 def _conv(b: Builder, depthwise: bool) -> None:
-    assert b.op is not None
     source, extra = _input(b, "a convolution")
     weight = b.need(1)
     if len(weight.shape) != 4 or min(weight.shape) < 1:
@@ -140,7 +137,7 @@ def _conv(b: Builder, depthwise: bool) -> None:
     attributes |= {"kernel_shape": [kh, kw], "group": groups}
     out = b.output()
     inputs = [b.real(source, "nchw"), weights(b, weight, source, perm, shape, out_axis)]
-    third = bias(b, b.input(2, required=False), weight, source, cout)
+    third = bias(b, b.input(2), weight, source, cout)
     inputs += [third] if third is not None else []
     (value,) = b.emit("Conv", inputs, attributes, name=out.name)
     b.put(out, fused(b, value, out.name), "nchw")
@@ -156,7 +153,6 @@ def depthwise_conv_2d(b: Builder) -> None:
 
 def fully_connected(b: Builder) -> None:
     """Gemm on the input flattened to [M, K]; the result is reshaped when the output keeps more dimensions."""
-    assert b.op is not None
     source, weight, out = b.need(0), b.need(1), b.output()
     if b.op.option("weights_format"):
         raise b.unsupported("fully connected weights in shuffled order")
@@ -167,7 +163,7 @@ def fully_connected(b: Builder) -> None:
     if elements % k:
         raise b.broken(f"an input of {elements} elements for weights {list(weight.shape)}")
     inputs = [b.reshaped(source, (elements // k, k)), weights(b, weight, source, (0, 1), (n, k), 0)]
-    third = bias(b, b.input(2, required=False), weight, source, n)
+    third = bias(b, b.input(2), weight, source, n)
     inputs += [third] if third is not None else []
     (value,) = b.emit("Gemm", inputs, {"transB": 1}, name=out.name)
     shape = None if out.shape == (elements // k, n) else out.shape

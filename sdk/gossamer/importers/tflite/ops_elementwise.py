@@ -77,7 +77,6 @@ def _binary(kind: str) -> Callable[[Builder], None]:
 
 
 def add_n(b: Builder) -> None:
-    assert b.op is not None
     out = b.output()
     tensors = [b.need(i) for i in range(len(b.op.inputs))]
     form = choose(b, tensors, out)
@@ -85,7 +84,6 @@ def add_n(b: Builder) -> None:
 
 
 def gelu(b: Builder) -> None:
-    assert b.op is not None
     source, out = b.need(0), b.output()
     form = choose(b, [source], out)
     mode = "tanh" if b.op.option("approximate") else "none"
@@ -93,7 +91,6 @@ def gelu(b: Builder) -> None:
 
 
 def leaky_relu(b: Builder) -> None:
-    assert b.op is not None
     source, out = b.need(0), b.output()
     form = choose(b, [source], out)
     alpha = float(b.op.option("alpha"))
@@ -132,14 +129,13 @@ def squared_difference(b: Builder) -> None:
 def select(b: Builder) -> None:
     tensors, out = [b.need(i) for i in range(3)], b.output()
     shapes = {t.shape for t in tensors}
-    if len(shapes) > 1 and b.op is not None and b.op.kind == "SELECT":
+    if len(shapes) > 1 and b.op.kind == "SELECT":
         raise b.unsupported("SELECT with a condition per row")
     form = choose(b, tensors, out)
     b.put(out, b.one("Where", [b.operand(t, form) for t in tensors], out.name), form)
 
 
 def softmax(b: Builder) -> None:
-    assert b.op is not None
     source, out = b.need(0), b.output()
     form = choose(b, [source], out)
     value: ir.Value = b.real(source, form)

@@ -31,7 +31,6 @@ def _form(b: Builder, rank: int, axes: list[int], keep: bool) -> Form:
 
 def _reduce(op_type: str) -> Callable[[Builder], None]:
     def convert(b: Builder) -> None:
-        assert b.op is not None
         source, out = b.need(0), b.output()
         rank = len(source.shape)
         axes = sorted({axis_in(b, int(a), rank, "plain") for a in b.ints(1).reshape(-1)})

@@ -65,7 +65,6 @@ def transpose(b: Builder) -> None:
 
 
 def concatenation(b: Builder) -> None:
-    assert b.op is not None
     out = b.output()
     tensors = [b.need(i) for i in range(len(b.op.inputs))]
     form = choose(b, tensors, out)
@@ -75,7 +74,6 @@ def concatenation(b: Builder) -> None:
 
 
 def pack(b: Builder) -> None:
-    assert b.op is not None
     out = b.output()
     tensors = [b.need(i) for i in range(len(b.op.inputs))]
     axis = axis_in(b, int(b.op.option("axis")), len(out.shape), "plain")
@@ -85,7 +83,6 @@ def pack(b: Builder) -> None:
 
 
 def _split(b: Builder, source: Tensor, axis: int, sizes: Sequence[int]) -> None:
-    assert b.op is not None
     outs = [b.output(i) for i in range(len(b.op.outputs))]
     if len(sizes) != len(outs):
         raise b.broken(f"a split into {len(sizes)} pieces with {len(outs)} outputs")
@@ -98,7 +95,6 @@ def _split(b: Builder, source: Tensor, axis: int, sizes: Sequence[int]) -> None:
 
 
 def split(b: Builder) -> None:
-    assert b.op is not None
     source = b.need(1)
     axis, pieces = int(b.ints(0).reshape(-1)[0]), len(b.op.outputs)
     length = source.shape[axis_in(b, axis, len(source.shape), "plain")]
@@ -120,7 +116,6 @@ def split_v(b: Builder) -> None:
 
 
 def unpack(b: Builder) -> None:
-    assert b.op is not None
     source = b.need(0)
     outs = [b.output(i) for i in range(len(b.op.outputs))]
     axis = axis_in(b, int(b.op.option("axis")), len(source.shape), "plain")
@@ -166,7 +161,6 @@ def slice_(b: Builder) -> None:
 
 
 def strided_slice(b: Builder) -> None:
-    assert b.op is not None
     source, out = b.need(0), b.output()
     if b.op.option("ellipsis_mask") or b.op.option("new_axis_mask"):
         raise b.unsupported("STRIDED_SLICE with an ellipsis or a new axis")
@@ -204,7 +198,6 @@ def strided_slice(b: Builder) -> None:
 
 
 def gather(b: Builder) -> None:
-    assert b.op is not None
     if b.op.option("batch_dims"):
         raise b.unsupported("GATHER with batch dimensions")
     source, indices, out = b.need(0), b.need(1), b.output()
@@ -224,7 +217,6 @@ def broadcast_to(b: Builder) -> None:
 
 
 def batch_matmul(b: Builder) -> None:
-    assert b.op is not None
     left, right, out = b.need(0), b.need(1), b.output()
     values = []
     for tensor, flag in ((left, "adj_x"), (right, "adj_y")):

@@ -19,7 +19,6 @@ def _spatial(b: Builder) -> tuple[Tensor, Tensor]:
 
 
 def _pool(b: Builder, op_type: str, rounding: str | None = None) -> None:
-    assert b.op is not None
     source, out = _spatial(b)
     kernel = (int(b.op.option("filter_height", 1)), int(b.op.option("filter_width", 1)))
     attributes = window(b, source.shape[1], source.shape[2], kernel)
@@ -51,7 +50,6 @@ def paddings(b: Builder, rank: int, form: Form) -> list[int]:
 
 
 def _pad(b: Builder, mode: str) -> None:
-    assert b.op is not None
     source, out = b.need(0), b.output()
     form = choose(b, [source], out)
     pads = b.const(np.array(paddings(b, len(source.shape), form), np.int64), f"{out.name}/pads")
@@ -73,14 +71,12 @@ def pad(b: Builder) -> None:
 
 
 def mirror_pad(b: Builder) -> None:
-    assert b.op is not None
     if b.op.option("mode") != 0:
         raise b.unsupported("MIRROR_PAD in mode SYMMETRIC")
     _pad(b, "reflect")
 
 
 def _resize(b: Builder, linear: bool) -> None:
-    assert b.op is not None
     source, out = _spatial(b)
     size = b.ints(1).reshape(-1)
     if size.size != 2 or (size < 1).any() or (size > 1 << 15).any():
@@ -108,7 +104,6 @@ def resize_nearest_neighbor(b: Builder) -> None:
 
 
 def _blocks(b: Builder, op_type: str) -> None:
-    assert b.op is not None
     source, out = _spatial(b)
     block = int(b.op.option("block_size"))
     if not 1 <= block <= 1024:
