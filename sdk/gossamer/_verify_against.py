@@ -187,11 +187,7 @@ def _compare(port: Any, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]
         max_abs_error=float(error.max(initial=0.0)),
         mean_abs_error=float(error.mean()) if error.size else 0.0,
         max_abs_reference=float(np.abs(w).max(initial=0.0)),
-        snr_db=None
-        if noise == 0
-        else 10 * math.log10(signal / noise)
-        if signal and math.isfinite(noise)
-        else -math.inf,
+        snr_db=_snr_db(signal, noise),
         top1_percent=top1,
         max_steps=steps,
     )

@@ -96,7 +96,7 @@ gs_status gs_fail(gs_error *error, gs_status code, const char *format, ...) __at
 gs_status gs_fail_op(gs_error *error, gs_status code, const gs_op *op, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* checked.h-style size arithmetic: false on overflow. */
+/* Checked size arithmetic: false on overflow. */
 static inline bool gs_mul_size(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool gs_add_size(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_add_overflow(a, b, out); }
 
@@ -131,7 +131,7 @@ void *gs_alloc(size_t bytes);
 void gs_free(void *p);
 
 /* weights.c: checks the weight operands of CONV and GEMM (values in range, index well formed, row sums that fit int32)
- * and, at prepare, decodes them to a canonical matrix (memory released by gs_matrix_free). */
+ * and, at prepare, decodes them to a canonical matrix (memory released by gs_weights_free). */
 gs_status gs_weights_check(const gs_op *op, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin, gs_error *error);
 typedef struct {
   gs_matrix m;

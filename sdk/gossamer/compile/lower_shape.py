@@ -109,7 +109,7 @@ def identity(c: Context, node: Node) -> None:
 # --- Resize
 
 
-def _positions(mode: str, count: int, size: int, scale: float, roi: tuple[float, float] = (0.0, 1.0)) -> Array:
+def _positions(mode: str, count: int, size: int, scale: float) -> Array:
     """Input coordinate of each output element, as ONNX defines it per coordinate_transformation_mode."""
     x = np.arange(count, dtype=np.float64)
     if mode == "half_pixel":

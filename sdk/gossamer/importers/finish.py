@@ -17,7 +17,6 @@ from gossamer._errors import ModelError, UnsupportedError
 from gossamer.importers.source import SOURCE, to_proto
 
 MIN_OPSET = 13
-KNOWN_DOMAINS = ("", "ai.onnx", "com.microsoft", "gossamer.tflite")
 INLINE_BYTES = 1 << 16
 """Initializers above this size are kept out of the copy that shape inference reads."""
 

@@ -272,8 +272,6 @@ def get(name: str) -> Pattern:
     raise ValueError(f"'{name}' is no sparsity pattern ({', '.join(BLOCK_PATTERNS)}, or n:m such as 2:4){hint}")
 
 
-pattern = get
-
 MIN_SPARSITY = 0.2
 """Fewer zeros than this are taken for chance: the matrix counts as dense."""
 _DETECTED_NM = ((1, 8), (2, 8), (1, 4), (2, 4), (4, 8), (1, 2))
