@@ -65,6 +65,18 @@ def test_shapes_that_do_not_fit() -> None:
         lowered(proto)
 
 
+def test_one_axis_convolution_with_weights_that_are_computed() -> None:
+    nodes = [node("Mul", ["w", "s"], ["ws"]), node("Conv", ["x", "ws"], ["y"])]
+    weights = {"w": rng(3).standard_normal((2, 3, 3)).astype(np.float32)}
+    proto = model(nodes, {"x": (1, 3, 8), "s": (1,)}, ["y"], weights)
+    with pytest.raises(CompileError, match="Conv 'Conv_y': "):
+        lowered(proto)
+    feeds = feeds_of(proto)
+    np.testing.assert_allclose(
+        run(proto, feeds, ["onnxruntime"])[0], onnxruntime(proto, feeds)[0], rtol=1e-5, atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
 def test_input_types_without_a_place_in_a_bundle(kind: int) -> None:
     proto = model([node("Relu", ["x"], ["y"])], {"x": (3,)}, ["y"], dtypes={"x": kind})

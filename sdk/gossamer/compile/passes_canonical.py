@@ -171,10 +171,14 @@ def _rank3_window(g: Graph, node: Node) -> bool:
 
 def _unsqueeze_weight(g: Graph, build: Build, name: str) -> str | None:
     maker = g.producer(name)
-    const = name if maker is None else maker.inputs[0]
+    const = name
+    if maker is not None:
+        scale = g.const(maker.inputs[1]) if maker.op_type == "DequantizeLinear" and not maker.domain else None
+        if scale is None or (scale.size != 1 and int(maker.attrs.get("axis", 0)) != 0):
+            return None
+        const = maker.inputs[0]
     w = g.const(const)
-    if w is None or (maker is not None and (maker.op_type != "DequantizeLinear" or int(maker.attrs.get("axis", 0)) != 0)
-                     and g.const(maker.inputs[1]).size != 1):  # type: ignore[union-attr]  # fmt: skip
+    if w is None:
         return None
     new = g.add_const(const, w[:, :, None, :], w.dtype)
     if maker is None:
