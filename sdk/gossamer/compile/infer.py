@@ -164,7 +164,7 @@ def infer(g: Graph) -> list[str]:
         if made is None and constant and not node.domain and node.op_type not in _KEEP and node.outputs:
             try:
                 made = evaluate(node, [g.const(i) for i in node.inputs], g.opsets)
-            except Exception:
+            except Exception:  # an operator or type that onnx's evaluator lacks: the node stays, for lowering to judge
                 made = None
         if made is not None:
             for name, array in zip([o for o in node.outputs if o], made, strict=False):

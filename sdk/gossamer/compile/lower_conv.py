@@ -10,6 +10,7 @@ from gossamer.compile.plan import DType, F, OpKind, Tensor, Weights
 from gossamer.compile.quantized import (
     Match,
     QWeights,
+    between,
     clamp_after,
     in_quantized_region,
     integer_input,
@@ -58,12 +59,10 @@ def _integer_terms(
 
 def _conv_int8(c: Context, node: Node) -> str:
     """Emits the int8 convolution; returns "" or the reason why it cannot."""
-    x = integer_input(c.g, node.inputs[0])
-    if x is None or x in c.g.consts:
-        return "its input is not quantised per tensor"
-    found = match(c.v, node)
-    if isinstance(found, str):
-        return found
+    integer = between(c.v, node)
+    if isinstance(integer, str):
+        return integer
+    x, found = integer
     weights = quantized_weights(c.g, node.inputs[1], 0)
     if weights is None:
         return "its weights are not quantised to 8 bits per tensor or per output channel"
@@ -122,12 +121,10 @@ def conv(c: Context, node: Node) -> None:
 
 
 def _linear_int8(c: Context, node: Node) -> str:
-    x = integer_input(c.g, node.inputs[0])
-    if x is None or x in c.g.consts:
-        return "its input is not quantised per tensor"
-    found = match(c.v, node)
-    if isinstance(found, str):
-        return found
+    integer = between(c.v, node)
+    if isinstance(integer, str):
+        return integer
+    x, found = integer
     trans = bool(node.attrs.get("transB"))
     weights = quantized_weights(c.g, node.inputs[1], 0 if trans else 1)
     if weights is None:

@@ -7,7 +7,7 @@ import numpy as np
 from gossamer.compile.graph import Node
 from gossamer.compile.layout import Form, UnsupportedNodeError
 from gossamer.compile.plan import F, OpKind, P, PadMode, Red, Rounding
-from gossamer.compile.quantized import Match, in_quantized_region, integer_input, match
+from gossamer.compile.quantized import Match, between, in_quantized_region
 from gossamer.compile.rewrite import ints
 from gossamer.compile.rules import Context, require
 from gossamer.compile.windows import Window, window_of
@@ -40,12 +40,10 @@ def max_pool(c: Context, node: Node) -> None:
 
 def _integer(c: Context, node: Node) -> tuple[str, Match] | str:
     """(8-bit input, match) of a node with one activation and no clamp of its own, or the reason."""
-    q = integer_input(c.g, node.inputs[0])
-    if q is None or q in c.g.consts:
-        return "its input is not quantised per tensor"
-    found = match(c.v, node)
-    if isinstance(found, str):
-        return found
+    integer = between(c.v, node)
+    if isinstance(integer, str):
+        return integer
+    q, found = integer
     if len(found.covered) > 1:
         return "an activation follows before it is quantised"
     if c.v.params(q) is None:
@@ -117,8 +115,9 @@ def reduce(c: Context, node: Node) -> None:
     ratio = 1.0
     if not isinstance(integer, str):
         source_params = c.v.params(name)
-        require(source_params is not None, "no quantisation parameters")
-        ratio = source_params.scale / integer[1].params.scale  # type: ignore[union-attr]
+        if source_params is None:
+            raise UnsupportedNodeError("no quantisation parameters")
+        ratio = source_params.scale / integer[1].params.scale
     plane = _plane(c, name, reduced) if op is Red.MEAN else ""
     if plane:
         _mean_as_pool(c, plane, target, ratio)

@@ -206,16 +206,14 @@ def _payload(g: Graph, backend: str, group: list[Node], inputs: list[str], outpu
 
 def _check_onnxruntime(data: bytes) -> None:
     """Loads the partition here, so that what ONNX Runtime refuses fails now and not on the device."""
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        return
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
         ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise RefusedError(str(error).splitlines()[0]) from error
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise RefusedError((str(error) or type(error).__name__).splitlines()[0]) from error
 
 
 def onnx_model(g: Graph, group: list[Node], inputs: list[str], outputs: list[str]) -> onnx.ModelProto:

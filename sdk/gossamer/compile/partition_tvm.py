@@ -57,5 +57,5 @@ def _linker(arch: str) -> Any:
         if done.returncode:
             raise CannotBuildError(f"linking failed: {done.stderr.strip() or done.stdout.strip()}")
 
-    link.output_format = "so"  # type: ignore[attr-defined]
+    link.output_format = "so"  # type: ignore[attr-defined]  # read by TVM's export_library
     return link

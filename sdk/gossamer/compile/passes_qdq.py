@@ -8,6 +8,7 @@ What remains between DequantizeLinear and QuantizeLinear is arithmetic, which lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -127,23 +128,22 @@ def _push_down(g: Graph) -> int:
     for node in list(g.nodes):
         if not _moves(node) or len([o for o in node.outputs if o]) != 1:
             continue
-        sources = [dequantized(g, node.inputs[k]) for k in _data_inputs(node)]
-        first = sources[0]
-        if first is None:
+        indices = _data_inputs(node)
+        sources = [s for s in (dequantized(g, node.inputs[k]) for k in indices) if s is not None]
+        if len(sources) < len(indices):
             continue
+        first = sources[0]
         params = params_of(g, first)
         kind = g.dtype(first.inputs[0])
-        if params is None or any(
-            s is None or params_of(g, s) != params or g.dtype(s.inputs[0]) != kind for s in sources
-        ):
+        if params is None or any(params_of(g, s) != params or g.dtype(s.inputs[0]) != kind for s in sources):
             continue
         if node.op_type == "Pad" and _pad_inexact(node, params, kind):
             continue
         out = node.outputs[0]
         moved = g.add_value(out, kind, g.shape(out))
         g.qparams[moved] = params
-        for k, s in zip(_data_inputs(node), sources, strict=True):
-            node.inputs[k] = s.inputs[0]  # type: ignore[union-attr]
+        for k, s in zip(indices, sources, strict=True):
+            node.inputs[k] = s.inputs[0]
         info = np.iinfo(kind)
         _quantize_pad(node, params, info.min, info.max)
         node.outputs[0] = moved
@@ -153,12 +153,12 @@ def _push_down(g: Graph) -> int:
     return changed
 
 
-def _pad_inexact(node: Node, params: QParams, kind: np.dtype[np.generic]) -> bool:
+def _pad_inexact(node: Node, params: QParams, kind: np.dtype[Any]) -> bool:
     """Whether a constant padding value does not lie on the integer grid."""
     if node.attrs["mode"] != "constant":
         return False
     q = node.attrs["value"] / params.scale
-    info = np.iinfo(kind)  # type: ignore[type-var]
+    info = np.iinfo(kind)
     return bool(abs(q - round(q)) > 1e-3 or not info.min <= round(q) + params.zero_point <= info.max)
 
 
@@ -197,8 +197,8 @@ def _pull_up(g: Graph) -> int:
     return changed
 
 
-def quantize_const(value: Array, params: QParams, kind: np.dtype[np.generic]) -> Array:
-    info = np.iinfo(kind)  # type: ignore[type-var]
+def quantize_const(value: Array, params: QParams, kind: np.dtype[Any]) -> Array:
+    info = np.iinfo(kind)
     q = np.rint(value.astype(np.float32) / np.float32(params.scale)) + params.zero_point
     return np.asarray(np.clip(q, info.min, info.max).astype(kind))
 
@@ -295,21 +295,21 @@ def _gates_to_tables(g: Graph, report: LowerReport) -> None:
         maker = g.producer(node.inputs[0])
         if maker is None or maker.domain or maker.op_type not in BINARY or g.sole_consumer(node.inputs[0]) is not node:
             continue
-        sides = [dequantized(g, i) for i in maker.inputs]
-        if len(sides) != 2 or sides[0] is None or sides[1] is None:
+        sides = [s for s in (dequantized(g, i) for i in maker.inputs) if s is not None]
+        if len(sides) != 2 or len(maker.inputs) != 2:
             continue
         for k in (0, 1):
             x, gate = sides[k], sides[1 - k]
-            inner = g.producer(gate.inputs[0])  # type: ignore[union-attr]
-            if inner is None or (inner.op_type, inner.domain) != ("Lut", OWN) or inner.inputs[0] != x.inputs[0]:  # type: ignore[union-attr]
+            inner = g.producer(gate.inputs[0])
+            if inner is None or (inner.op_type, inner.domain) != ("Lut", OWN) or inner.inputs[0] != x.inputs[0]:
                 continue
             table = _quantized_function(g, inner)
-            if table is None or len(g.consumers(gate.outputs[0])) != 1:  # type: ignore[union-attr]
+            if table is None or len(g.consumers(gate.outputs[0])) != 1:
                 continue
             apply = BINARY[maker.op_type]
             fn = _both(apply, table, first=k == 0)
             node.op_type, node.domain, node.attrs = "Lut", OWN, {"fns": [Unary(fn)]}
-            node.inputs, node.name = [x.inputs[0]], maker.name  # type: ignore[union-attr]
+            node.inputs, node.name = [x.inputs[0]], maker.name
             report.fuse("gate to table", inner.name, maker.name)
             g.touch()
             break

@@ -60,12 +60,14 @@ def _gemm(w: _Rewrite) -> bool:
     a, sa, za, b, sb, zb = w.node.inputs[:6]
     bias, ys, yz = w.node.input(6), w.node.input(7), w.node.input(8)
     scale_a, scale_b = w.g.const(sa), w.g.const(sb)
-    if not ys or float(w.node.attrs.get("alpha", 1.0)) != 1.0 or (bias and (scale_a is None or scale_b is None)):
+    if not ys or float(w.node.attrs.get("alpha", 1.0)) != 1.0:
+        return False
+    if bias and (scale_a is None or scale_b is None):
         return False
     trans = int(w.node.attrs.get("transB", 0))
     inputs = [w.real(a, sa, za), w.real(b, sb, zb, axis=0 if trans else 1)]
-    if bias:
-        inputs.append(w.real(bias, _scale(w, scale_a, scale_b), "", axis=0))  # type: ignore[arg-type]
+    if bias and scale_a is not None and scale_b is not None:
+        inputs.append(w.real(bias, _scale(w, scale_a, scale_b), "", axis=0))
     w.quantize(w.add("Gemm", inputs, transA=int(w.node.attrs.get("transA", 0)), transB=trans), ys, yz)
     return True
 

@@ -53,6 +53,16 @@ def integer_input(g: Graph, name: str) -> str | None:
     return node.inputs[0] if params_of(g, node) is not None else None
 
 
+def between(v: Values, node: Node) -> tuple[str, Match] | str:
+    """The 8-bit activation behind a node's first input and how its result is quantised again, or the reason why the
+    node is not between the two."""
+    q = integer_input(v.g, node.inputs[0])
+    if q is None or q in v.g.consts:
+        return "its input is not quantised per tensor"
+    found = match(v, node)
+    return found if isinstance(found, str) else (q, found)
+
+
 def match(v: Values, node: Node) -> Match | str:
     """How a node's result is quantised again, or the reason why it is not."""
     g = v.g
@@ -120,9 +130,10 @@ def quantized_bias(g: Graph, name: str, scale: Array, rows: int) -> Array | None
     if node is not None and node.op_type == "DequantizeLinear" and not node.domain:
         q, s = g.const(node.inputs[0]), g.const(node.inputs[1])
         z = g.const(node.input(2)) if node.input(2) else np.zeros(1, np.int32)
-        exact = q is not None and s is not None and z is not None and q.dtype == np.int32 and not z.any()
-        if exact and np.allclose(s.astype(np.float64).reshape(-1), scale, rtol=1e-5, atol=0):  # type: ignore[union-attr]
-            return np.broadcast_to(q.reshape(-1).astype(np.int64), (rows,)).copy()  # type: ignore[union-attr]
+        plain = q is not None and q.dtype == np.int32 and z is not None and not z.any()
+        same = s is not None and np.allclose(s.astype(np.float64).reshape(-1), scale, rtol=1e-5, atol=0)
+        if q is not None and plain and same:
+            return np.broadcast_to(q.reshape(-1).astype(np.int64), (rows,)).copy()
     value = real(g, name)
     if value is None:
         return None

@@ -211,13 +211,14 @@ def _prelu(g: Graph, node: Node, slope: Double) -> tuple[str, Unary] | None:
 
 def _binary(g: Graph, node: Node) -> tuple[str, Unary] | None:
     left, right = real(g, node.inputs[0]), real(g, node.inputs[1])
-    if (left is None) == (right is None):
+    constant = right if left is None else left
+    if constant is None or (left is not None and right is not None):
         return None
     x = node.inputs[1] if right is None else node.inputs[0]
     shape = g.shape(node.outputs[0])
     if g.shape(x) != shape or g.dtype(x) != np.float32:
         return None
-    flat = per_channel(left if left is not None else right, shape)  # type: ignore[arg-type]
+    flat = per_channel(constant, shape)
     if flat is None:
         return None
     column, fn, first = flat[:, None], BINARY[node.op_type], left is not None
