@@ -166,11 +166,12 @@ def build(source: Path, recipe: Any, crops: list[Any], output: Path) -> Any:
 
 
 def dense_recipe(recipe: str) -> dict[str, Any]:
-    """The same recipe with nothing pruned."""
+    """The same recipe with nothing pruned, run by dense kernels: the detector has zeros of its own."""
     from gossamer.recipe import load_recipe
 
     value: dict[str, Any] = load_recipe(recipe).model_dump(mode="json", exclude_none=True, exclude_unset=True)
     value.pop("sparsify", None)
+    value["target"] = {**value.get("target", {}), "kernels": "dense"}
     value["name"] = f"{recipe}, dense"
     return value
 

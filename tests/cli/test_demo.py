@@ -29,6 +29,8 @@ def test_demo_without_a_test_set(home, tmp_path, monkeypatch, capsys):
     with Session(tmp_path / "out" / "person.goss") as session:
         assert session.inputs[0].shape == (1, 3, person.INPUT_SIZE, person.INPUT_SIZE)
         assert session.manifest["outputs"][0]["postprocessing"]["labels"] == list(person.LABELS)
+    with Session(tmp_path / "out" / "person-dense.goss") as session:
+        assert {layer["pattern"] for layer in session.manifest["layers"]} == {"dense"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<figure>") == len(demo.PHOTOS)
 
@@ -42,6 +44,7 @@ def test_calibration_pictures_are_seeded():
 def test_dense_recipe_prunes_nothing():
     recipe = demo.dense_recipe("person-demo")
     assert "sparsify" not in recipe and recipe["quantize"]
+    assert recipe["target"] == {"kernels": "dense"}
 
 
 def test_missing_model_is_an_error(home, tmp_path, capsys):

@@ -365,3 +365,12 @@ def test_the_core_refuses_repeated_columns_of_weights_that_run_dense(core):
     op.p[P.WLABEL] = 0
     with pytest.raises(BundleError, match="run dense repeat a column"):
         Session(bytes_of([op]), verify=False)
+
+
+def test_the_baseline_is_dense_whatever_the_zeros():
+    plan = Plan([conv("1x4", 0.75, label="1x4"), gemm("unstructured", 0.9)], [], [])
+    choices = choose(plan, Target(kernels="dense"))
+    assert [c.pattern for c in choices] == ["dense", "dense"]
+    assert choices[0].asked == "1x4" and choices[0].reason == "dense: the recipe asks for it"
+    for layer in encode_weights(plan):
+        assert layer.pattern == "dense" and layer.blocks == 0 and layer.stored_bytes == layer.dense_bytes

@@ -233,6 +233,11 @@ class Target(_Step):
         default="best", description="highest instruction set to use"
     )
     threads: int = Field(default=1, ge=1, le=64, description="threads of the session that is measured")
+    kernels: Literal["fastest", "dense"] = Field(
+        default="fastest",
+        description="dense: store and run every layer dense whatever its zeros, as the baseline that sparse is "
+        "compared with",
+    )
     measure: bool | Literal["cached"] = Field(
         default="cached",
         description="true: time every candidate now; cached: time only what the cost table lacks; "
