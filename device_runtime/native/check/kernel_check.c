@@ -15,14 +15,7 @@
 #endif
 
 #include "core.h"
-
-gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]);
-gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride, gs_packed *out);
-void gs_test_packed_free(gs_packed *p);
-gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step);
-gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a);
-gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a);
-gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table);
+#include "test_access.h"
 
 static int failures;
 static unsigned cases;

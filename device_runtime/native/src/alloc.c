@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 #include "core.h"
+#include "test_access.h"
 
 /* Allocations left before every further one fails; negative: never. */
 static atomic_long allocations_left = -1;
 
-GS_API void gs_test_fail_alloc_after(long k);
 void gs_test_fail_alloc_after(long k) { atomic_store(&allocations_left, k); }
 
 static bool must_fail(void) {

@@ -1,9 +1,7 @@
 /* Which micro-kernel runs: the best one at or below the session's instruction set, of the machine's family or scalar. */
-#include <string.h>
-
 #include "core.h"
 
-static const gs_kernel_table *const tables[] = {
+const gs_kernel_table *const gs_tables[] = {
 #if defined(GS_SCALAR_ONLY)
 #elif defined(__x86_64__)
     &gs_table_x86,
@@ -14,16 +12,16 @@ static const gs_kernel_table *const tables[] = {
 #endif
     &gs_table_scalar,
 };
-#define N_TABLES (sizeof tables / sizeof *tables)
+const uint32_t gs_n_tables = sizeof gs_tables / sizeof *gs_tables;
 
 /* A build holds the kernels of one family only, so that "at or below" is a comparison of numbers. */
 static bool allowed(gs_isa kernel, gs_isa cap) { return kernel <= cap; }
 
 const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv) {
   const gs_mm_kernel *best = NULL;
-  for (size_t t = 0; t < N_TABLES; t++)
-    for (uint32_t i = 0; i < tables[t]->n_mm; i++) {
-      const gs_mm_kernel *k = &tables[t]->mm[i];
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    for (uint32_t i = 0; i < gs_tables[t]->n_mm; i++) {
+      const gs_mm_kernel *k = &gs_tables[t]->mm[i];
       if (k->dtype != dtype || k->form != form || (k->tile_px == 1) != (gemv != 0) || !allowed(k->isa, isa)) continue;
       if (best == NULL || k->isa > best->isa) best = k;
     }
@@ -47,9 +45,9 @@ const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t
                                uint32_t dh, uint32_t dw) {
   const gs_dw_kernel *best = NULL;
   int best_score = -1;
-  for (size_t t = 0; t < N_TABLES; t++)
-    for (uint32_t i = 0; i < tables[t]->n_dw; i++) {
-      const gs_dw_kernel *k = &tables[t]->dw[i];
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    for (uint32_t i = 0; i < gs_tables[t]->n_dw; i++) {
+      const gs_dw_kernel *k = &gs_tables[t]->dw[i];
       if (k->dtype != dtype || !allowed(k->isa, isa)) continue;
       int fit = dw_fit(k, kh, kw, sh, sw, dh, dw);
       if (fit < 0) continue;
@@ -66,9 +64,9 @@ const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t
 
 const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op) {
   const gs_binary_s8_kernel *best = NULL;
-  for (size_t t = 0; t < N_TABLES; t++)
-    for (uint32_t i = 0; i < tables[t]->n_binary; i++) {
-      const gs_binary_s8_kernel *k = &tables[t]->binary[i];
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    for (uint32_t i = 0; i < gs_tables[t]->n_binary; i++) {
+      const gs_binary_s8_kernel *k = &gs_tables[t]->binary[i];
       if (k->op == op && allowed(k->isa, isa) && (best == NULL || k->isa > best->isa)) best = k;
     }
   return best;
@@ -76,45 +74,10 @@ const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op) {
 
 const gs_lut_kernel *gs_pick_lut(gs_isa isa) {
   const gs_lut_kernel *best = NULL;
-  for (size_t t = 0; t < N_TABLES; t++)
-    for (uint32_t i = 0; i < tables[t]->n_lut; i++) {
-      const gs_lut_kernel *k = &tables[t]->lut[i];
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    for (uint32_t i = 0; i < gs_tables[t]->n_lut; i++) {
+      const gs_lut_kernel *k = &gs_tables[t]->lut[i];
       if (allowed(k->isa, isa) && (best == NULL || k->isa > best->isa)) best = k;
     }
   return best;
-}
-
-uint32_t gs_test_kernel_count(void) {
-  uint32_t n = 0;
-  for (size_t t = 0; t < N_TABLES; t++) n += tables[t]->n_mm + tables[t]->n_dw + tables[t]->n_binary + tables[t]->n_lut;
-  return n;
-}
-
-const char *gs_test_kernel_name(uint32_t i) {
-  for (size_t t = 0; t < N_TABLES; t++) {
-    const gs_kernel_table *k = tables[t];
-    if (i < k->n_mm) return k->mm[i].name;
-    i -= k->n_mm;
-    if (i < k->n_dw) return k->dw[i].name;
-    i -= k->n_dw;
-    if (i < k->n_binary) return k->binary[i].name;
-    i -= k->n_binary;
-    if (i < k->n_lut) return k->lut[i].name;
-    i -= k->n_lut;
-  }
-  return NULL;
-}
-
-/* Names of what the pick functions choose, for tests of dispatch: NULL when there is no such kernel. */
-GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv);
-const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv) {
-  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv);
-  return k != NULL ? k->name : NULL;
-}
-
-GS_API const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation);
-const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation) {
-  const gs_dw_kernel *k =
-      gs_pick_dw((gs_isa)isa, (gs_dtype)dtype, kernel, kernel, stride, stride, dilation, dilation);
-  return k != NULL ? k->name : NULL;
 }

@@ -154,6 +154,10 @@ extern const gs_kernel_table gs_table_arm;
 extern const gs_kernel_table gs_table_wasm;
 #endif
 
+/* src/dispatch.c: the tables of this build, the machine's before the scalar one. */
+extern const gs_kernel_table *const gs_tables[];
+extern const uint32_t gs_n_tables;
+
 /* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. */
 const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv);
 const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
@@ -165,8 +169,4 @@ const gs_lut_kernel *gs_pick_lut(gs_isa isa);
 gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                   gs_packed *out);
 void gs_packed_free(gs_packed *p);
-
-/* Test access (tests/native): runs micro-kernel number i of the table of all kernels in this build on raw operands. */
-GS_API uint32_t gs_test_kernel_count(void);
-GS_API const char *gs_test_kernel_name(uint32_t i);
 #endif

@@ -1,5 +1,6 @@
-/* Lets tests and tools/bench_kernels.py run one micro-kernel on raw operands. Kernels are numbered as by
- * gs_test_kernel_count: the machine's table before the scalar one, within a table mm, dw, binary, lut. */
+/* Single micro-kernels by number, and what dispatch picks; contracts in test_access.h. */
+#include "test_access.h"
+
 #include "core.h"
 
 enum { FAMILY_MM = 0, FAMILY_DW = 1, FAMILY_BINARY = 2, FAMILY_LUT = 3 };
@@ -11,23 +12,10 @@ typedef struct {
   const gs_lut_kernel *lut;
 } any_kernel;
 
-static const gs_kernel_table *const tables[] = {
-#if defined(__x86_64__)
-    &gs_table_x86,
-#endif
-#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
-    &gs_table_arm,
-#endif
-#if defined(__wasm_simd128__)
-    &gs_table_wasm,
-#endif
-    &gs_table_scalar,
-};
-
 static any_kernel find(uint32_t i) {
   any_kernel k = {NULL, NULL, NULL, NULL};
-  for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
-    const gs_kernel_table *table = tables[t];
+  for (uint32_t t = 0; t < gs_n_tables; t++) {
+    const gs_kernel_table *table = gs_tables[t];
     if (i < table->n_mm) {
       k.mm = &table->mm[i];
       return k;
@@ -52,9 +40,18 @@ static any_kernel find(uint32_t i) {
   return k;
 }
 
-/* info: family, isa, then of mm: dtype, form, rows, tile_px, x_offset, widen; of dw: dtype, kh, kw, sh, sw, 0;
- * of binary: op. */
-GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]);
+uint32_t gs_test_kernel_count(void) {
+  uint32_t n = 0;
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    n += gs_tables[t]->n_mm + gs_tables[t]->n_dw + gs_tables[t]->n_binary + gs_tables[t]->n_lut;
+  return n;
+}
+
+const char *gs_test_kernel_name(uint32_t i) {
+  const any_kernel k = find(i);
+  return k.mm ? k.mm->name : k.dw ? k.dw->name : k.binary ? k.binary->name : k.lut ? k.lut->name : NULL;
+}
+
 gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]) {
   const any_kernel k = find(i);
   for (int n = 0; n < 8; n++) info[n] = 0;
@@ -78,19 +75,14 @@ gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]) {
   return GS_OK;
 }
 
-GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
-                                 gs_packed *out);
 gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                           gs_packed *out) {
   const any_kernel k = find(i);
   return k.mm ? gs_pack(k.mm, m, bias, scale, x_stride, out) : GS_E_ARGUMENT;
 }
 
-GS_API void gs_test_packed_free(gs_packed *p);
 void gs_test_packed_free(gs_packed *p) { gs_packed_free(p); }
 
-/* Runs tiles of a->npx pixels: x moves on by x_step bytes a tile, y by npx pixels. */
-GS_API gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step);
 gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step) {
   const any_kernel k = find(i);
   if (!k.mm) return GS_E_ARGUMENT;
@@ -103,7 +95,6 @@ gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t
   return GS_OK;
 }
 
-GS_API gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a);
 gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a) {
   const any_kernel k = find(i);
   if (!k.dw) return GS_E_ARGUMENT;
@@ -111,7 +102,6 @@ gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a) {
   return GS_OK;
 }
 
-GS_API gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a);
 gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a) {
   const any_kernel k = find(i);
   if (!k.binary) return GS_E_ARGUMENT;
@@ -119,10 +109,20 @@ gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a) {
   return GS_OK;
 }
 
-GS_API gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table);
 gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table) {
   const any_kernel k = find(i);
   if (!k.lut) return GS_E_ARGUMENT;
   k.lut->run(x, y, n, table);
   return GS_OK;
+}
+
+const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv) {
+  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv);
+  return k != NULL ? k->name : NULL;
+}
+
+const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation) {
+  const gs_dw_kernel *k =
+      gs_pick_dw((gs_isa)isa, (gs_dtype)dtype, kernel, kernel, stride, stride, dilation, dilation);
+  return k != NULL ? k->name : NULL;
 }
