@@ -132,9 +132,8 @@ def library_path() -> str:
     system = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
     machine = os.uname().machine if hasattr(os, "uname") else platform.machine()
     machine = _MACHINES.get(machine.lower(), machine.lower())
-    # os.path, not pathlib: it is loaded already, and the start of a session is counted in milliseconds.
-    folder = os.path.join(os.path.dirname(__file__), "_lib")  # noqa: PTH118, PTH120
-    return os.path.join(folder, f"libgossamer-{system}-{machine}.{_SUFFIXES[system]}")  # noqa: PTH118
+    folder = os.path.join(os.path.dirname(__file__), "_lib")
+    return os.path.join(folder, f"libgossamer-{system}-{machine}.{_SUFFIXES[system]}")
 
 
 @functools.cache
@@ -145,7 +144,7 @@ def library() -> ctypes.CDLL:
         LibraryError: there is none for this machine, it cannot be loaded, or it has another ABI version.
     """
     path = library_path()
-    if not os.path.isfile(path):  # noqa: PTH113
+    if not os.path.isfile(path):
         raise LibraryError(
             "the native core for this machine is missing",
             where=path,

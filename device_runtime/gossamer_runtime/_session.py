@@ -279,7 +279,7 @@ class Session:
         except TypeError:
             raise InputError(f"a Session opens a path or bytes, not {type(model).__name__}") from None
         try:
-            with open(where, "rb") as f:  # noqa: PTH123 - pathlib costs start time
+            with open(where, "rb") as f:
                 if os.fstat(f.fileno()).st_size == 0:
                     raise BundleError("the bundle is empty", where=where, hint="copy or build it again")
                 self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)

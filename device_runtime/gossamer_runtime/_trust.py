@@ -14,7 +14,7 @@ from gossamer_runtime._errors import SignatureError
 
 PREFIX = "gossamer-ed25519"
 KEY_BYTES = 32
-PACKAGE_STORE = os.path.join(os.path.dirname(__file__), "trusted")  # noqa: PTH118, PTH120 - pathlib costs start time
+PACKAGE_STORE = os.path.join(os.path.dirname(__file__), "trusted")
 
 
 def home() -> str:
@@ -22,8 +22,8 @@ def home() -> str:
     override = os.environ.get("GOSSAMER_HOME")
     if override:
         return override
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")  # noqa: PTH111, PTH118
-    return os.path.join(base, "gossamer")  # noqa: PTH118
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(base, "gossamer")
 
 
 def parse_public(text: str, where: str) -> bytes:
@@ -52,7 +52,7 @@ def read_public(path: str | os.PathLike[str]) -> bytes:
         SignatureError: the file cannot be read or is not a public key.
     """
     try:
-        with open(path, encoding="utf-8") as f:  # noqa: PTH123
+        with open(path, encoding="utf-8") as f:
             text = f.read(4096)
     except (OSError, UnicodeDecodeError) as e:
         raise SignatureError(f"cannot read the public key: {e}", where=os.fspath(path)) from e
@@ -66,14 +66,14 @@ def stored_keys() -> dict[str, bytes]:
         SignatureError: a ``.pub`` file there is damaged (a silently ignored key would be a riddle).
     """
     found: dict[str, bytes] = {}
-    for folder in (os.path.join(home(), "trusted"), PACKAGE_STORE):  # noqa: PTH118
+    for folder in (os.path.join(home(), "trusted"), PACKAGE_STORE):
         try:
-            names = sorted(os.listdir(folder))  # noqa: PTH208
+            names = sorted(os.listdir(folder))
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
         for name in names:
             if name.endswith(".pub"):
-                path = os.path.join(folder, name)  # noqa: PTH118
+                path = os.path.join(folder, name)
                 found[path] = read_public(path)
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -9,21 +11,18 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
 
 import click
 
 from gossamer._errors import EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class _Terminated(BaseException):
     """SIGTERM as an exception, so that temporary files are removed on the way out."""
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run ``gossamer`` with ``arguments`` (by default the process's) and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def run(arguments: list[str]) -> int:
@@ -31,8 +30,6 @@ def run(arguments: list[str]) -> int:
 
     A traceback is shown only when ``GOSSAMER_DEBUG`` is set.
     """
-    from gossamer.cli._app import app
-
     debug = bool(os.environ.get("GOSSAMER_DEBUG"))
     as_json = "--json" in arguments
     if not debug:
@@ -40,6 +37,8 @@ def run(arguments: list[str]) -> int:
         logging.disable(logging.ERROR)  # libraries log what becomes an error of ours anyway
     try:
         signal.signal(signal.SIGTERM, _terminate)
+        from gossamer.cli._app import app
+
         code = app.main(args=arguments, prog_name="gossamer", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -60,23 +59,42 @@ def run(arguments: list[str]) -> int:
     except _Terminated:
         _show("Terminated", "ended by SIGTERM; nothing half-written is left", None, None, EXIT_TERMINATED, as_json)
         return EXIT_TERMINATED
+    except OSError as e:
+        if e.errno not in _FULL:
+            return _defect(e, debug, as_json)
+        _trace(debug)
+        _show("OutputError", f"cannot write the output: {e.strerror}", None, "free space on that disk", 11, as_json)
+        _abandon_stdout()
+        return 11
     except MemoryError:
         _trace(debug)
         _show("OutOfMemoryError", "out of memory", None, "free memory, or use a smaller model", 16, as_json)
         return 16
     except Exception as e:
-        _trace(debug)
-        _show(
-            "InternalError",
-            f"internal error: {type(e).__name__}: {e}",
-            _place(e),
-            "this is a defect: run again with GOSSAMER_DEBUG=1 and report what it prints",
-            1,
-            as_json,
-        )
-        return 1
+        return _defect(e, debug, as_json)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _defect(e: Exception, debug: bool, as_json: bool) -> int:
+    _trace(debug)
+    _show(
+        "InternalError",
+        f"internal error: {type(e).__name__}: {e}",
+        _place(e),
+        "this is a defect: run again with GOSSAMER_DEBUG=1 and report what it prints",
+        1,
+        as_json,
+    )
+    return 1
+
+
+def _abandon_stdout() -> None:
+    """What is left in the buffer cannot be written: the interpreter must not try again as it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -90,7 +108,7 @@ def _trace(debug: bool) -> None:
 
 def _place(e: BaseException) -> str | None:
     frames = traceback.extract_tb(e.__traceback__)
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else None  # noqa: PTH119
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
 
 def _show(kind: str, message: str, where: str | None, hint: str | None, code: int, as_json: bool) -> None:

@@ -78,28 +78,28 @@ class _Recorder:
         self.string = False
         self.union = False
 
-    def Offset(self, vtable: int) -> int:  # noqa: N802
+    def Offset(self, vtable: int) -> int:
         self.slot = (vtable - 4) // 2
         return 4 if self.present else 0
 
-    def Get(self, flags: Any, _at: int) -> Any:  # noqa: N802
+    def Get(self, flags: Any, _at: int) -> Any:
         self.number = flags
         return flags.py_type(0)
 
-    def GetVectorAsNumpy(self, flags: Any, _at: int) -> None:  # noqa: N802
+    def GetVectorAsNumpy(self, flags: Any, _at: int) -> None:
         self.number = flags
 
-    def String(self, _at: int) -> bytes:  # noqa: N802
+    def String(self, _at: int) -> bytes:
         self.string = True
         return b""
 
-    def Union(self, _table: Any, _at: int) -> None:  # noqa: N802
+    def Union(self, _table: Any, _at: int) -> None:
         self.union = True
 
-    def Vector(self, _at: int) -> int:  # noqa: N802
+    def Vector(self, _at: int) -> int:
         return 0
 
-    def Indirect(self, _at: int) -> int:  # noqa: N802
+    def Indirect(self, _at: int) -> int:
         return 0
 
 
