@@ -69,9 +69,18 @@ class ModelError(GossamerError):
 
 
 class RecipeError(GossamerError):
-    """The recipe has an unknown field, a wrong value, or an impossible combination."""
+    """The recipe has an unknown field, a wrong value, or an impossible combination.
+
+    ``field`` names the field where what it says does not fit the model: its line is known to who read the file.
+    """
 
     exit_code = 5
+
+    def __init__(
+        self, message: str, *, where: str | None = None, hint: str | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.field = field
 
 
 class CalibrationError(GossamerError):

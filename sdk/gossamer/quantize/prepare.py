@@ -111,7 +111,8 @@ def left_in_float(model: ir.Model, exclude: Iterable[str]) -> list[str]:
             near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3)
             raise RecipeError(
                 f"field 'quantize.exclude[{i}]' names no node of this model: '{glob}'",
-                hint=f"nearest nodes: {', '.join(near)}" if near else None,
+                hint=f"nearest nodes: {', '.join(near)}" if near else f"nodes: {', '.join(names[:8])}, ...",
+                field=f"quantize.exclude[{i}]",
             )
         left.update(found)
     for node in model.graph:

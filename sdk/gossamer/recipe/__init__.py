@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, text_of
+from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, placed, text_of
 from gossamer.recipe.schema import LayerRule, Policy, Preprocess, QuantizeStep, Recipe, SparsifyStep, Target
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "canonical",
     "json_schema",
     "load_recipe",
+    "placed",
     "text_of",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.resources
 import json
 import os
+import re
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -61,9 +64,14 @@ def load_recipe(source: str | os.PathLike[str] | dict[str, Any] | Recipe) -> Rec
         return source
     if isinstance(source, dict):
         return _check(Document("recipe", source, {(): 0}), lines=False)
+    return _check(_document(source))
+
+
+def _document(source: str | os.PathLike[str]) -> Document:
+    """The YAML of a ready-made recipe or of a file, with the lines of its fields."""
     path = Path(source)
     if isinstance(source, str) and not path.suffix and os.sep not in source and not path.is_file():
-        return _check(parse(text_of(source), f"{source}.yaml"))
+        return parse(text_of(source), f"{source}.yaml")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RecipeError(f"the recipe is larger than {MAX_BYTES} bytes", where=str(path))
@@ -72,7 +80,19 @@ def load_recipe(source: str | os.PathLike[str] | dict[str, Any] | Recipe) -> Rec
         names = [*_names()]
         hint = _nearest(path.stem, names)
         raise RecipeError(f"the recipe cannot be read: {error.strerror}", where=str(path), hint=hint) from error
-    return _check(parse(text, str(path)))
+    return parse(text, str(path))
+
+
+@contextlib.contextmanager
+def placed(source: object) -> Iterator[None]:
+    """A :class:`RecipeError` from inside about a field of the recipe ``source`` gets the file and line of the field."""
+    try:
+        yield
+    except RecipeError as error:
+        if error.where is None and error.field and isinstance(source, (str, os.PathLike)):
+            path = tuple(int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", error.field))
+            error.where = _document(source).where(path)
+        raise
 
 
 def json_schema() -> dict[str, Any]:

@@ -260,7 +260,9 @@ def _check_names(step: SparsifyStep, layers: list[Layer], skipped: list[Skipped]
         if not _glob(glob, candidates):
             near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3)
             hint = f"did you mean '{near[0]}'? Nearest layers: {', '.join(near)}" if near else _some(names)
-            raise RecipeError(f"field '{field}[{i}]' names no layer of this model: '{glob}'", hint=hint)
+            raise RecipeError(
+                f"field '{field}[{i}]' names no layer of this model: '{glob}'", hint=hint, field=f"{field}[{i}]"
+            )
     for i, rule in enumerate(step.layers):
         if rule.op is not None and rule.op not in ops:
             near = difflib.get_close_matches(rule.op, ops, n=1, cutoff=0.4)
@@ -268,11 +270,13 @@ def _check_names(step: SparsifyStep, layers: list[Layer], skipped: list[Skipped]
             raise RecipeError(
                 f"field 'sparsify.layers[{i}].op' names no operator with weights of this model: '{rule.op}'",
                 hint=f"{hint}It has {', '.join(ops) or 'none'}",
+                field=f"sparsify.layers[{i}].op",
             )
         if not any(_rule_matches(rule, layer) for layer in layers) and rule.match is not None and rule.op is not None:
             raise RecipeError(
                 f"field 'sparsify.layers[{i}]' matches no layer: no {rule.op} is called '{rule.match}'",
                 hint=_some([layer.name for layer in layers if layer.node.op_type == rule.op]),
+                field=f"sparsify.layers[{i}]",
             )
 
 
