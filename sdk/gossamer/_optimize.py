@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossamer import _atomic, _calibration, _manifest
-from gossamer._errors import CalibrationError, GossamerError, ModelError
+from gossamer._errors import CalibrationError, GossamerError, ModelError, OutputError
 from gossamer._proto.v1 import manifest_pb2 as pb
 from gossamer._result import LayerRow, OptimizeResult
 
@@ -99,20 +99,24 @@ def optimize(
     Raises:
         ModelError, UnsupportedError, RecipeError, CalibrationError, CompileError, KeyFileError, OutputError.
     """
-    from gossamer.recipe import load_recipe
+    from gossamer.recipe import load_recipe, placed
 
     loaded_recipe = load_recipe(recipe)
     if output is not None:
         _atomic.check_target(output)
+        paths = isinstance(model, (str, os.PathLike)) and Path(model).exists() and Path(output).exists()
+        if paths and Path(output).samefile(model):
+            raise OutputError("the bundle would replace its model", where=str(output), hint="give another -o")
     private = _private(key)
     job = _Job(loaded_recipe, pb.Manifest(), progress)
 
     with job.stage("load"):
         graph = _load(model, example_inputs, name, input_shapes)
         ports, original = _describe(job, graph, model, name, version, license, preprocess)
-    with _maybe(job, "prune", loaded_recipe.sparsify):
-        pruned = _prune(job, graph)
-    graph, calibrated = _quantize(job, graph, ports, calibration)
+    with placed(recipe):
+        with _maybe(job, "prune", loaded_recipe.sparsify):
+            pruned = _prune(job, graph)
+        graph, calibrated = _quantize(job, graph, ports, calibration)
     with job.stage("lower"):
         from gossamer.compile.lower import LowerReport, lower
 

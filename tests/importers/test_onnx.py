@@ -248,3 +248,10 @@ def test_paths_that_are_not_files(tmp_path):
         load_model(tmp_path)
     with pytest.raises(ModelError, match="int"):
         load_model(42)
+
+
+def test_a_model_without_outputs():
+    proto = network()
+    del proto.graph.output[:]
+    with pytest.raises(ModelError, match="no outputs"):
+        load_model(proto)

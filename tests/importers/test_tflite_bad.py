@@ -240,3 +240,13 @@ def test_tensors_of_types_without_numbers():
 
     with pytest.raises(UnsupportedError):
         load_model(edited(small(), edit))
+
+
+def test_shapes_of_a_tflite_model_cannot_be_changed():
+    name = load_model(small()).graph.inputs[0].name
+    fixed = tuple(load_model(small()).graph.inputs[0].shape.numpy())
+    assert load_model(small(), input_shapes={name: fixed}).graph.inputs[0].name == name
+    with pytest.raises(ModelError, match="'nosuch', which is not an input"):
+        load_model(small(), input_shapes={"nosuch": fixed})
+    with pytest.raises(ModelError, match="which is fixed to"):
+        load_model(small(), input_shapes={name: (2, *fixed[1:])})

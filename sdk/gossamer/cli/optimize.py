@@ -85,7 +85,8 @@ def command(
     if key and unsigned:
         raise click.UsageError("--key and --unsigned exclude each other")
     if not model.is_file():
-        raise ModelError("no such model file", where=str(model), hint="check the path")
+        wrong = "this is a folder, not a model file" if model.is_dir() else "no such model file"
+        raise ModelError(wrong, where=str(model), hint="check the path")
     if report is not None:
         _atomic.check_target(report)
     with Bar(STAGES, quiet=quiet or as_json) as bar:

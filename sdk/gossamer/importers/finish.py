@@ -196,6 +196,8 @@ def _blame(message: str, model: ir.Model, where: str) -> str:
 
 def check_static(graph: ir.Graph, where: str) -> None:
     """``UnsupportedError`` when an input or output has an unknown dimension or type."""
+    if not graph.outputs:
+        raise ModelError("the model has no outputs", where=where, hint="export it with what it computes as outputs")
     for value in graph.inputs:
         if value.shape is None or not value.shape.is_static():
             raise UnsupportedError(

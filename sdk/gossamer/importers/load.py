@@ -78,7 +78,7 @@ def _from_object(
         from gossamer.importers.torch_model import import_module
 
         where = name or type(source).__name__
-        return import_module(source, example_inputs, where), where
+        return _as_asked(import_module(source, example_inputs, where), where, input_shapes), where
     raise ModelError(
         f"cannot read a model from {type(source).__name__}",
         hint="give a path (.onnx, .tflite, .pt2), bytes, a torch.nn.Module, an onnx.ModelProto or an onnx_ir.Model",
@@ -147,6 +147,25 @@ def _pickled(where: str) -> UnsupportedError:
     )
 
 
+def _as_asked(model: onnx_ir.Model, where: str, shapes: Mapping[str, Sequence[int]] | None) -> onnx_ir.Model:
+    """``model``, of a format with fixed shapes, when ``shapes`` names its inputs and says what they are anyway."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    for name, shape in (shapes or {}).items():
+        if name not in inputs:
+            known = ", ".join(str(n) for n in inputs)
+            raise ModelError(
+                f"input_shapes names '{name}', which is not an input", where=where, hint=f"inputs: {known}"
+            )
+        fixed = inputs[name].shape
+        if fixed is not None and fixed.is_static() and tuple(fixed.numpy()) != tuple(shape):
+            raise ModelError(
+                f"input_shapes gives {list(shape)} for '{name}', which is fixed to {list(fixed.numpy())}",
+                where=where,
+                hint="only ONNX models have shapes to fix: export this one with the shape you want",
+            )
+    return model
+
+
 def _from_bytes(
     data: bytes,
     kind: str,
@@ -158,11 +177,11 @@ def _from_bytes(
     if kind == "tflite":
         from gossamer.importers.tflite import import_tflite
 
-        return import_tflite(data, where, name)
+        return _as_asked(import_tflite(data, where, name), where, input_shapes)
     if kind == "pt2":
         from gossamer.importers.torch_model import import_pt2
 
-        return import_pt2(data, where, name)
+        return _as_asked(import_pt2(data, where, name), where, input_shapes)
     from gossamer.importers.onnx_model import import_proto, parse
 
     return import_proto(parse(data, where), where, input_shapes)
