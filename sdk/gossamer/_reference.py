@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,23 @@ def _onnxruntime(model: bytes) -> Reference:
     return Reference(f"onnxruntime {ort.__version__}", *names, run)
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what a C++ library logs off stderr, where ``--json`` promises JSON alone."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _litert(path: Path) -> Reference | None:
     """LiteRT's interpreter, or None when it refuses the file."""
     from ai_edge_litert.interpreter import Interpreter
@@ -86,8 +104,9 @@ def _litert(path: Path) -> Reference | None:
     except OSError as e:
         raise ModelError(f"cannot read the model: {e.strerror}", where=str(path), hint="check the path") from e
     try:
-        interpreter = Interpreter(model_content=content, num_threads=1)
-        interpreter.allocate_tensors()
+        with _silent():
+            interpreter = Interpreter(model_content=content, num_threads=1)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError):
         return None
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()

@@ -149,7 +149,14 @@ def verify_against(
         for i, sample in enumerate(found):
             got = session.run([sample[p.name] for p in session.inputs])
             got = got if isinstance(got, list) else [got]
-            want = dict(zip(reference.outputs, reference.run({names[k]: v for k, v in sample.items()}), strict=True))
+            try:
+                results = reference.run({names[k]: v for k, v in sample.items()})
+            except Exception as e:  # the engines' exceptions share no base class
+                raise InputError(
+                    f"the original does not take the bundle's inputs: {str(e).strip().splitlines()[0]}",
+                    hint="compare with the model that the bundle was made from",
+                ) from e
+            want = dict(zip(reference.outputs, results, strict=True))
             for pair, port, y in zip(pairs, session.outputs, got, strict=True):
                 w = np.asarray(want[order[port.name]])
                 if w.shape != y.shape:

@@ -345,7 +345,7 @@ def test_key_files_that_cannot_be_used(cli, work, home, tmp_path):
     assert_error(cli("sign", copy, "-k", "open"), 12, "chmod 600")
     public = tmp_path / "p.pub"
     public.write_text("ssh-ed25519 AAAA me")
-    assert_error(cli("keys", "trust", public), 9, "p.pub")
+    assert_error(cli("keys", "trust", public), 12, "p.pub")
     assert copy.read_bytes() == work.bundle.read_bytes()
 
 
@@ -386,3 +386,73 @@ def test_a_defect_is_reported_as_one(cli, monkeypatch, work):
     assert ran.code == 1
     assert "internal error: ZeroDivisionError: on purpose" in ran.err
     assert "GOSSAMER_DEBUG=1" in ran.err and "Traceback" not in ran.err
+
+
+# What looks right and is not
+
+
+def test_the_bundle_does_not_replace_its_model(cli, work, home, tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(work.model.read_bytes())
+    assert_error(cli("optimize", model, "-r", plain_recipe(tmp_path), "-o", model), 11, "replace its model")
+    assert model.read_bytes() == work.model.read_bytes()
+
+
+def test_a_folder_is_not_a_model(cli, home, tmp_path):
+    ran = cli("optimize", tmp_path, "-r", plain_recipe(tmp_path), "-o", tmp_path / "o.goss")
+    assert_error(ran, 3, "a folder")
+
+
+def test_layers_that_do_not_exist_are_placed_in_the_recipe(cli, work, home, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    head = "version: 1\nsparsify:\n  pattern: 1x4\n  sparsity: 0.5\n"
+    for text, line in (
+        ("  include:\n    - nosuch\n", 6),
+        ("  layers:\n    - op: Conv\n      dense: true\n    - match: nosuch\n      dense: true\n", 8),
+        ("  layers:\n    - dense: true\n      op: Convv\n", 7),
+        ("quantize:\n  exclude: [nosuch]\n", 6),
+    ):
+        recipe.write_text(head + text)
+        ran = cli("optimize", work.model, "-r", recipe, "-c", tmp_path, "-o", tmp_path / "o.goss")
+        if "quantize" in text:
+            ran = cli("optimize", work.model, "-r", recipe, "-c", work.photos, "-o", tmp_path / "o.goss")
+        assert_error(ran, 5, f"r.yaml:{line}", "do:")
+
+
+def test_a_full_standard_output(work):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    for options in ([], ["--json"]):
+        with Path("/dev/full").open("w") as full:
+            ran = subprocess.run(
+                [sys.executable, "-m", "gossamer", "inspect", str(work.bundle), *options],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        assert ran.returncode == 11, ran.stderr
+        assert "cannot write the output: No space left" in ran.stderr
+        assert "internal error" not in ran.stderr and "Traceback" not in ran.stderr and "Exception" not in ran.stderr
+
+
+def test_not_a_public_key_is_a_key_file_error(cli, home, tmp_path):
+    path = tmp_path / "k.pub"
+    path.write_bytes(b"\xff\xd8 not text")
+    assert_error(cli("keys", "trust", path), 12, "k.pub")
+    assert_error(cli("keys", "trust", tmp_path / "no.pub"), 12, "no.pub")
+
+
+def test_run_names_keys_as_the_list_does(cli, work, home, tmp_path):
+    from gossamer.bundle.verify import signer
+
+    ran = cli("run", work.bundle, "-i", work.photos)
+    assert_error(ran, 9, signer(work.bundle.read_bytes()).fingerprint, "gossamer keys trust")
+
+
+def test_verify_against_another_network(cli, work, tmp_path):
+    other = tmp_path / "other.onnx"
+    network = small_network()
+    for dim in network.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 12
+    onnx.save(network, other)
+    assert_error(cli("verify", work.bundle, "--against", other), 10, "the model that the bundle was made from")

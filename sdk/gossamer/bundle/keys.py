@@ -153,10 +153,12 @@ def trust(public: str | os.PathLike[str], name: str | None = None) -> KeyInfo:
     """Put a public key file into the trust store.
 
     Raises:
-        SignatureError: the file is not a public key.
-        KeyFileError: another key of that name is trusted already.
+        KeyFileError: the file is missing or not a public key, or another key of that name is trusted already.
     """
-    raw = _trust.read_public(public)
+    try:
+        raw = _trust.read_public(public)
+    except SignatureError as e:
+        raise KeyFileError(e.message, where=e.where, hint=e.hint or "give the .pub file of the signer") from e
     label = name or Path(public).stem
     if not _NAME.fullmatch(label):
         raise KeyFileError(f"{label!r} is not a name for a key", hint="give another one with --name")

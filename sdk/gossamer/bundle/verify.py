@@ -86,7 +86,11 @@ def verify(
     with located(where):
         found = signer(data, trusted_keys)
     if found.public is None:
-        raise SignatureError("the bundle is not signed", where=where, hint="sign it with 'gossamer sign'")
+        raise SignatureError(
+            "the bundle is not signed",
+            where=where,
+            hint="sign it with 'gossamer sign', or do without: --no-verify runs it, --no-signature checks the rest",
+        )
     if not found.valid:
         raise SignatureError(
             "the signature does not fit: the bundle was changed since it was signed, or the copy is damaged",

@@ -39,16 +39,24 @@ def session_options(command: F) -> F:
 
 def open_session(bundle: Path, options: dict[str, Any]) -> Any:
     """A ``Session`` by the values of ``session_options``."""
-    from gossamer_runtime import Session
+    from gossamer_runtime import Session, SignatureError
 
-    return Session(
-        bundle,
-        threads=options["threads"],
-        isa=options["isa"],
-        verify=not options["no_verify"],
-        trusted_keys=list(options["trusted_keys"]) or None,
-        allow_unverified_code=options["allow_unverified_code"],
-    )
+    trusted = list(options["trusted_keys"]) or None
+    try:
+        return Session(
+            bundle,
+            threads=options["threads"],
+            isa=options["isa"],
+            verify=not options["no_verify"],
+            trusted_keys=trusted,
+            allow_unverified_code=options["allow_unverified_code"],
+        )
+    except SignatureError:
+        if not options["no_verify"]:  # said in the terms of this command: fingerprints as 'gossamer keys list' has them
+            from gossamer.bundle.verify import verify
+
+            verify(bundle.read_bytes(), trusted, where=str(bundle))
+        raise
 
 
 def print_json(value: Any) -> None:

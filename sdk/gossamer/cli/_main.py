@@ -17,7 +17,6 @@ import click
 
 from gossamer._errors import EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
 
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
