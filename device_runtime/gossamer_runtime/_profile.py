@@ -146,7 +146,7 @@ class Profile:
                 f"{op.output_bytes / 1e3:.1f}",
                 f"{op.weight_bytes / 1e3:.1f}",
                 op.kernel or "-",
-                op.source or op.name,
+                _short(op.source or op.name),
             ]
             for op in (ops[:limit] if limit is not None else ops)
         ]
@@ -301,6 +301,11 @@ def _op_time(index: int, info: OpInfo, us: npt.NDArray[np.float64], median: floa
         p90_us=float(np.percentile(us, 90)),
         share_percent=share,
     )
+
+
+def _short(text: str, most: int = 60) -> str:
+    """The start and the end of a long name: converters put whole chains of nodes into one. JSON has all of it."""
+    return text if len(text) <= most else f"{text[: most // 2 - 3]}...{text[-(most // 2) :]}"
 
 
 def _columns(head: list[str], rows: list[list[str]], left: set[int]) -> str:
