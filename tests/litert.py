@@ -9,7 +9,7 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 Array = npt.NDArray[Any]
 
@@ -57,13 +57,15 @@ def with_float_weights(content: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def run(model: Path | bytes, batch: Array) -> Array:
+def run(model: Path | bytes, batch: Array, resolver: OpResolverType = OpResolverType.AUTO) -> Array:
     """The first output for each ``batch[i]``, stacked without the batch axis; variables are reset between inputs."""
     content = model if isinstance(model, bytes) else model.read_bytes()
     try:
-        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=resolver)
     except (ValueError, RuntimeError):
-        interpreter = Interpreter(model_content=repaired(content), num_threads=1)
+        interpreter = Interpreter(
+            model_content=repaired(content), num_threads=1, experimental_op_resolver_type=resolver
+        )
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     results = []
