@@ -1,5 +1,5 @@
 /* Sparse int8 in 4x4 blocks by smull, smlal, sadalp: four rows share a list of groups, two entries a step. */
-#include "neon.h"
+#include "neon_mm.h"
 
 GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
@@ -7,9 +7,6 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
   const uint32_t last = w->start[block + 1];
   uint32_t e = w->start[block];
   const int8_t *val = (const int8_t *)w->val + (size_t)e * 16;
-  const int32_t *bias = (const int32_t *)w->bias + (size_t)block * 4;
-  const float *scale = a->q.scale + (size_t)block * 4;
-  const gs_rqn q = gs_rqn_make(&a->q);
   int32x4_t acc[4][2 * GS_VECTORS];
   GS_UNROLL for (int r = 0; r < 4; r++) GS_UNROLL for (int v = 0; v < 2 * GS_VECTORS; v++) acc[r][v] = vdupq_n_s32(0);
   for (; e + 2 <= last; e += 2) {
@@ -19,33 +16,16 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
       p0[v] = vld1q_s8(x0 + 16 * v);
       p1[v] = vld1q_s8(x1 + 16 * v);
     }
-    GS_UNROLL for (int r = 0; r < 4; r++) {
-      const int8x8_t w0 = gs_dup4(val + 4 * r), w1 = gs_dup4(val + 16 + 4 * r);
-      GS_UNROLL for (int v = 0; v < GS_VECTORS; v++) {
-        acc[r][2 * v] = vpadalq_s16(acc[r][2 * v], vmlal_s8(vmull_s8(vget_low_s8(p0[v]), w0), vget_low_s8(p1[v]), w1));
-        acc[r][2 * v + 1] = vpadalq_s16(acc[r][2 * v + 1], vmlal_s8(vmull_s8(vget_high_s8(p0[v]), w0), vget_high_s8(p1[v]), w1));
-      }
-    }
+    gs_rows_pairn(acc, p0, p1, val);
     val += 32;
   }
   if (e < last) {
     const int8_t *x0 = x + w->off[e];
-    GS_UNROLL for (int r = 0; r < 4; r++) {
-      const int8x8_t w0 = gs_dup4(val + 4 * r);
-      GS_UNROLL for (int v = 0; v < GS_VECTORS; v++) {
-        const int8x16_t p0 = vld1q_s8(x0 + 16 * v);
-        acc[r][2 * v] = vpadalq_s16(acc[r][2 * v], vmull_s8(vget_low_s8(p0), w0));
-        acc[r][2 * v + 1] = vpadalq_s16(acc[r][2 * v + 1], vmull_s8(vget_high_s8(p0), w0));
-      }
-    }
+    int8x16_t p[GS_VECTORS];
+    GS_UNROLL for (int v = 0; v < GS_VECTORS; v++) p[v] = vld1q_s8(x0 + 16 * v);
+    gs_rows_lastn(acc, p, val);
   }
-  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  GS_UNROLL for (int v = 0; v < GS_VECTORS; v++) {
-    int32x4_t out[4];
-    GS_UNROLL for (int r = 0; r < 4; r++)
-      out[r] = gs_rqn_acc(vaddq_s32(gs_pairsn(acc[r][2 * v], acc[r][2 * v + 1]), vdupq_n_s32(bias[r])), vdupq_n_f32(scale[r]), &q);
-    vst1q_s8(y + 16 * v, gs_quadn(out[0], out[1], out[2], out[3]));
-  }
+  gs_store_quadsn(a, block, pixel, acc);
 }
 
 void gs_s8_mm_4x4_4x16__neon(const gs_mm_args *a) {

@@ -64,6 +64,12 @@ GS_INLINE __m256i gs_quad256(__m256i r0, __m256i r1, __m256i r2, __m256i r3) {
   return _mm256_shuffle_epi8(b, order);
 }
 
+/* Eight int32 in range -> eight bytes. */
+GS_INLINE int64_t gs_bytes256(__m256i v) {
+  __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  return _mm_cvtsi128_si64(_mm_packs_epi16(words, words));
+}
+
 /* Four int32 sums -> four bytes. */
 GS_INLINE int32_t gs_bytes4(__m128i acc, __m128 scale, const gs_requant *q) {
   __m128 t = _mm_mul_ps(_mm_cvtepi32_ps(acc), scale);

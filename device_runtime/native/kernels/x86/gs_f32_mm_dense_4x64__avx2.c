@@ -1,5 +1,5 @@
 /* Dense f32: four rows times sixteen pixels at a time. */
-#include "avx2.h"
+#include "avx2_mm.h"
 
 GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
@@ -10,22 +10,11 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
   GS_UNROLL for (int r = 0; r < 4; r++) acc[r][0] = acc[r][1] = _mm256_set1_ps(bias[r]);
   for (uint32_t k = w->groups; k != 0; k--) {
     __m256 x0 = _mm256_loadu_ps((const float *)(const void *)x), x1 = _mm256_loadu_ps((const float *)(const void *)(x + 32));
-    GS_UNROLL for (int r = 0; r < 4; r++) {
-      __m256 wr = _mm256_set1_ps(val[r]);
-      acc[r][0] = _mm256_fmadd_ps(x0, wr, acc[r][0]);
-      acc[r][1] = _mm256_fmadd_ps(x1, wr, acc[r][1]);
-    }
+    gs_rows_f32_256(acc, x0, x1, val);
     val += 4;
     x += a->x_stride;
   }
-  const uint32_t rows = w->rows - block * 4;
-  const __m256 lo = _mm256_set1_ps(a->lo), hi = _mm256_set1_ps(a->hi);
-  GS_UNROLL for (uint32_t r = 0; r < 4; r++) {
-    if (r >= rows) break;
-    float *y = (float *)(void *)((char *)a->y + (size_t)(block * 4 + r) * a->y_stride) + pixel;
-    _mm256_storeu_ps(y, _mm256_min_ps(_mm256_max_ps(acc[r][0], lo), hi));
-    _mm256_storeu_ps(y + 8, _mm256_min_ps(_mm256_max_ps(acc[r][1], lo), hi));
-  }
+  gs_store_rows_f32_256(a, block, pixel, acc);
 }
 
 GS_TARGET void gs_f32_mm_dense_4x64__avx2(const gs_mm_args *a) {

@@ -1,5 +1,5 @@
 /* Sparse int8 in 4x1 blocks by 16 bits: four single columns are interleaved on the fly into the group of a dense kernel. */
-#include "avx2.h"
+#include "avx2_mm.h"
 
 /* Byte lane l of every pixel to byte j, the rest zero: by [j][l]. */
 #define MOVE(j, l) {j == 0 ? l : 128, j == 1 ? l : 128, j == 2 ? l : 128, j == 3 ? l : 128}
@@ -19,9 +19,6 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
   const int8_t *x = (const int8_t *)a->x + (size_t)pixel * 4;
   const uint32_t first = w->start[block], last = w->start[block + 1];
   const int16_t *val = (const int16_t *)w->val + (size_t)first * 4;
-  const int32_t *bias = (const int32_t *)w->bias + (size_t)block * 4;
-  const float *scale = a->q.scale + (size_t)block * 4;
-  const gs_rq256 q = gs_rq256_make(&a->q);
   __m256i acc[4][2];
   GS_UNROLL for (int r = 0; r < 4; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
   for (uint32_t e = first; e < last; e += 4) {
@@ -29,20 +26,10 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
     __m256i v = _mm256_or_si256(_mm256_or_si256(lane(x, off[0], 0), lane(x, off[1], 1)),
                                 _mm256_or_si256(lane(x, off[2], 2), lane(x, off[3], 3)));
     __m256i x0 = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(v)), x1 = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(v, 1));
-    GS_UNROLL for (int r = 0; r < 4; r++) {
-      __m256i wr = _mm256_set1_epi64x(gs_load_i64(val + 4 * r));
-      acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x0, wr));
-      acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x1, wr));
-    }
+    gs_rows256(acc, x0, x1, val);
     val += 16;
   }
-  __m256i out[4];
-  GS_UNROLL for (int r = 0; r < 4; r++) {
-    __m256i sum = _mm256_add_epi32(gs_pairs256(acc[r][0], acc[r][1]), _mm256_set1_epi32(bias[r]));
-    out[r] = gs_rq256_acc(sum, _mm256_set1_ps(scale[r]), &q);
-  }
-  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  _mm256_storeu_si256((__m256i *)y, gs_quad256(out[0], out[1], out[2], out[3]));
+  gs_store_quad256(a, block, pixel, acc);
 }
 
 GS_TARGET void gs_s8_mm_4x1_4x64__avx2(const gs_mm_args *a) {

@@ -1,5 +1,5 @@
 /* Dense int8: four rows times 64 pixels, one vpdpbusd per row and 16 pixels of a group. */
-#include "avx512.h"
+#include "avx512_mm.h"
 
 GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, const gs_rq512q *q) {
   const gs_packed *w = a->w;
@@ -11,18 +11,11 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
   for (uint32_t g = w->groups; g != 0; g--) {
     __m512i xv[4];
     GS_UNROLL for (int v = 0; v < nv; v++) xv[v] = _mm512_loadu_si512(x + 64 * v);
-    GS_UNROLL for (int r = 0; r < 4; r++) {
-      __m512i wr = _mm512_set1_epi32(gs_load_i32(val + 4 * r));
-      GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], xv[v], wr);
-    }
+    gs_rows512(acc, xv, nv, val);
     x += a->x_stride;
     val += 16;
   }
-  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  __m512 scale[4];
-  gs_scales512(a->q.scale + (size_t)block * 4, scale);
-  GS_UNROLL for (int v = 0; v < nv; v++)
-    _mm512_storeu_si512(y + 64 * v, gs_quad512(acc[0][v], acc[1][v], acc[2][v], acc[3][v], scale, q));
+  gs_store_quads512(a, block, pixel, nv, acc, q);
 }
 
 GS_TARGET void gs_s8_mm_dense_4x64__avx512vnni(const gs_mm_args *a) {

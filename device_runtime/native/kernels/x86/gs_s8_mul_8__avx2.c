@@ -12,25 +12,20 @@ GS_INLINE __m256i eight(__m128i a, __m128i b, const constants *k) {
   return gs_rq256_round(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_mullo_epi32(va, vb)), k->ra), &k->q);
 }
 
-GS_INLINE int64_t bytes(__m256i v) {
-  __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-  return _mm_cvtsi128_si64(_mm_packs_epi16(words, words));
-}
-
 GS_TARGET void gs_s8_mul_8__avx2(const gs_binary_s8_args *a) {
   const gs_requant rq = {NULL, a->zo, a->lo, a->hi};
   const constants k = {_mm256_set1_ps(a->ra), _mm256_set1_epi32(a->za), _mm256_set1_epi32(a->zb),
                        gs_rq256_make(&rq)};
   size_t i = 0;
   for (; i + 8 <= a->n; i += 8) {
-    int64_t v = bytes(eight(_mm_loadl_epi64((const __m128i *)(a->a + i)), _mm_loadl_epi64((const __m128i *)(a->b + i)), &k));
+    int64_t v = gs_bytes256(eight(_mm_loadl_epi64((const __m128i *)(a->a + i)), _mm_loadl_epi64((const __m128i *)(a->b + i)), &k));
     memcpy(a->y + i, &v, 8);
   }
   if (i < a->n) {
     int64_t va = 0, vb = 0;
     memcpy(&va, a->a + i, a->n - i);
     memcpy(&vb, a->b + i, a->n - i);
-    int64_t v = bytes(eight(_mm_cvtsi64_si128(va), _mm_cvtsi64_si128(vb), &k));
+    int64_t v = gs_bytes256(eight(_mm_cvtsi64_si128(va), _mm_cvtsi64_si128(vb), &k));
     memcpy(a->y + i, &v, a->n - i);
   }
 }
