@@ -16,17 +16,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "sdk"), str(ROOT / "device_runtime")]
+from tools.build_native import script
 
+ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "device_runtime" / "native"
 OUT = ROOT / "build" / "fuzz"
 SANITIZE = "-fsanitize=fuzzer-no-link,address,undefined"
 NO_RECOVER = "-fno-sanitize-recover=undefined"
-X86_ISA = {
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"],
-}
 
 
 def find_clang() -> str | None:
@@ -36,8 +32,7 @@ def find_clang() -> str | None:
 
 
 def _compile(clang: str, source: Path, flags: list[str]) -> Path:
-    stem = source.stem
-    isa = X86_ISA.get(stem.rsplit("__", 1)[1], []) if "__" in stem else []
+    isa = script().ISA_FLAGS.get(source.stem.rpartition("__")[2], [])
     command = [clang, *flags, *isa, "-c", str(source)]
     headers = b"".join(path.read_bytes() for path in sorted(NATIVE.rglob("*.h")))
     key = hashlib.sha256(repr(command).encode() + source.read_bytes() + headers).hexdigest()[:32]

@@ -10,7 +10,6 @@ import functools
 import importlib.util
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 
 from gossamer_runtime import Session
 from gossamer_runtime._native import detect_isa
+from tools import build_native
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLI = ROOT / "device_runtime" / "web" / "node-cli.mjs"
@@ -78,18 +78,7 @@ def artefact(target: str) -> Path:
     """What ``tools.build_native`` makes of a target; skips without the build compiler."""
     if importlib.util.find_spec("ziglang") is None:
         pytest.skip("ziglang is missing, which cross-compiles the core: pip install ziglang==0.17.1")
-    return Path(_builder().build(target))
-
-
-@functools.cache
-def _builder() -> Any:
-    spec = importlib.util.spec_from_file_location("gossamer_build_native", ROOT / "device_runtime" / "build_native.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return Path(build_native.script().build(target))
 
 
 def qemu(name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from gossamer_runtime import _native
 from gossamer_runtime._version import __version__
 from tests.native.goss import core
+from tools import build_native
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ROOT / "device_runtime" / "native" / "include" / "gossamer.h"
@@ -22,12 +23,7 @@ HEADER = ROOT / "device_runtime" / "native" / "include" / "gossamer.h"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gossamer_build_native", ROOT / "device_runtime" / "build_native.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return build_native.script()
 
 
 def _need_zig() -> None:
