@@ -1,4 +1,4 @@
-"""LiteRT as the reference: run a .tflite on a batch of inputs, one at a time."""
+"""LiteRT as the reference: a .tflite on a batch of inputs, or on one set of inputs without delegates."""
 
 from __future__ import annotations
 
@@ -75,3 +75,15 @@ def run(model: Path | bytes, batch: Array, resolver: OpResolverType = OpResolver
         interpreter.invoke()
         results.append(interpreter.get_tensor(target["index"])[0].copy())
     return np.stack(results)
+
+
+def run_plain(content: bytes, inputs: list[Array]) -> list[Array]:
+    """All outputs of LiteRT's own kernels, without delegates, for one set of inputs in order."""
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]

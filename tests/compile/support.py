@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 import gossamer_runtime
@@ -16,6 +15,7 @@ from gossamer.compile.emit import emit
 from gossamer.compile.encode import encode_weights
 from gossamer.compile.lower import LowerReport, lower
 from gossamer.compile.plan import Plan
+from tests.ort import run as onnxruntime
 
 Arrays = dict[str, np.ndarray]
 _KIND = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64}
@@ -57,15 +57,6 @@ def model(
         if o.name in dtypes:
             o.type.tensor_type.elem_type = dtypes[o.name]
     return made
-
-
-def onnxruntime(proto: onnx.ModelProto, feeds: Arrays) -> list[np.ndarray]:
-    """Results as written: no graph optimisation."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds))
 
 
 def lowered(proto: onnx.ModelProto, policy: Any = None, **options: Any) -> tuple[Plan, LowerReport]:

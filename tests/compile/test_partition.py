@@ -229,25 +229,18 @@ def test_backend_refuses_damaged_payloads_and_unknown_numbers() -> None:
 
 def test_tflite_operators_run_through_litert(data_dir: Path) -> None:
     needs("ai_edge_litert")
-    from ai_edge_litert.interpreter import Interpreter
-
     from gossamer.compile.lower import lower
     from gossamer.importers import load_model
+    from tests import litert
 
     path = data_dir / "models" / "tflite-micro" / "trained_lstm_int8.tflite"
     imported = load_model(path)
     plan = lower(imported, ["litert"])
     assert [e.backend for e in plan.externs] == [Backend.LITERT]
     opened = session(plan)
-    peer = Interpreter(model_path=str(path))
-    peer.allocate_tensors()
-    entry, result = peer.get_input_details()[0], peer.get_output_details()[0]
-    for seed in range(5):
-        x = rng(seed).integers(-128, 128, entry["shape"]).astype(np.int8)
-        peer.reset_all_variables()
-        peer.set_tensor(entry["index"], x)
-        peer.invoke()
-        assert np.abs(opened.run(x).astype(int) - peer.get_tensor(result["index"]).astype(int)).max() <= 1
+    batch = rng(0).integers(-128, 128, (5, *opened.inputs[0].shape)).astype(np.int8)
+    for x, theirs in zip(batch, litert.run(path, batch), strict=True):
+        assert np.abs(opened.run(x)[0].astype(int) - theirs.astype(int)).max() <= 1
     with pytest.raises(CompileError, match=r"add it to policy\.fallback"):
         lower(imported, None)
     with pytest.raises(CompileError, match="only litert runs it"):

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from gossamer.importers import load_model
 from gossamer.importers.tflite import flatbuf, schema
+from tests import litert, ort
 
 Array = npt.NDArray[Any]
 TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int8": "INT8", "uint8": "UINT8", "int16": "INT16"}
@@ -106,29 +105,9 @@ class Model:
         return flatbuf.write(model, b"TFL3")
 
 
-def litert(content: bytes, inputs: list[Array]) -> list[Array]:
-    """Outputs of LiteRT's own kernels, without delegates."""
-    interpreter = Interpreter(
-        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    interpreter.allocate_tensors()
-    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.set_tensor(detail["index"], value)
-    interpreter.invoke()
-    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
-
-
-def session(model: ir.Model) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the model as it is, without graph rewrites."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, ["CPUExecutionProvider"])
-
-
 def run(model: ir.Model, inputs: list[Array]) -> list[Array]:
     names = [v.name for v in model.graph.inputs]
-    return list(session(model).run(None, dict(zip(names, inputs, strict=True))))
+    return ort.run(model, dict(zip(names, inputs, strict=True)))
 
 
 def random_inputs(content: bytes, seed: int = 0) -> list[Array]:
@@ -151,7 +130,7 @@ def compare(content: bytes, steps: int = 1, seed: int = 0) -> ir.Model:
     """Hold the importer against LiteRT: floats to 1e-5 of the largest output, integers within ``steps``."""
     inputs = random_inputs(content, seed)
     model = load_model(content)
-    expected, got = litert(content, inputs), run(model, inputs)
+    expected, got = litert.run_plain(content, inputs), run(model, inputs)
     assert len(expected) == len(got)
     for want, have in zip(expected, got, strict=True):
         assert want.dtype == have.dtype

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gossamer._errors import GossamerError, ModelError, UnsupportedError
 from gossamer.importers import SOURCE, load_model, source_of
+from tests import ort
 from tests.importers.synthetic import run
 
 RNG = np.random.default_rng(11)
@@ -43,8 +43,7 @@ def network(opset: int = 17, batch: int | str = 1, weights: np.ndarray | None = 
 
 
 def reference(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+    return ort.run(proto, {"x": x})[0]
 
 
 @pytest.mark.parametrize("how", ["path", "bytes", "proto", "ir"])
@@ -129,10 +128,7 @@ def test_quantised_models_pass_unchanged(tmp_path):
     quantize_static(plain, quantised, Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
     model = load_model(quantised)
     x = RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(quantised, options, ["CPUExecutionProvider"])
-    np.testing.assert_array_equal(run(model, [x])[0], session.run(None, {"x": x})[0])
+    np.testing.assert_array_equal(run(model, [x])[0], ort.run(quantised, {"x": x})[0])
     assert sum(n.op_type == "QuantizeLinear" for n in model.graph) >= 2
 
 

@@ -14,10 +14,9 @@ from gossamer.importers import SOURCE, load_model
 from gossamer.importers.tflite import flatbuf
 from gossamer.importers.tflite.ops_conv import real_weights
 from gossamer.importers.tflite.reader import read
+from tests import litert, ort
 from tests.compat.test_third_party import CASES
-from tests.importers.synthetic import litert, run, session
-from tests.litert import repaired
-from tests.litert import run as run_litert
+from tests.importers.synthetic import run
 
 COUNT = 8
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
@@ -25,7 +24,7 @@ HYBRID = "kws_ref_model_float32"
 
 
 def run_onnx(proto: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
-    runner = session(ir.from_proto(proto))
+    runner = ort.session(proto)
     (source,) = runner.get_inputs()
     return np.stack([runner.run(None, {source.name: x.reshape(source.shape)})[0][0] for x in batch])
 
@@ -36,7 +35,7 @@ def own_spread(content: bytes, batch: np.ndarray, expected: np.ndarray) -> int:
     Their rounding differs, and a residual network with a saturating softmax makes many steps out of one: no third
     implementation can be asked to be closer to one of them than they are to each other.
     """
-    own = np.stack([litert(content, [x[None]])[0][0] for x in batch])
+    own = np.stack([litert.run_plain(content, [x[None]])[0][0] for x in batch])
     return int(np.abs(own.astype(int) - expected.astype(int)).max())
 
 
@@ -78,7 +77,7 @@ def test_agrees_with_litert(case, data_dir: Path):
         got = run_with_lstm(model, batch)
     else:
         got = run_onnx(ir.to_proto(model), batch)
-    expected = run_litert(without_hybrid_weights(content) if HYBRID in case.file else content, batch)
+    expected = litert.run(without_hybrid_weights(content) if HYBRID in case.file else content, batch)
     assert got.dtype == expected.dtype
     if expected.dtype.kind == "f":
         assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -99,7 +98,7 @@ SKIP = {"SHAPE", "STRIDED_SLICE", "PACK"}
 @pytest.mark.parametrize("case", [c for c in INT8 if c.file != "mlperf-tiny/pretrainedResnet"], ids=lambda c: c.file)
 def test_every_operator_is_within_one_step(case, data_dir):
     """Each operator alone, fed with LiteRT's own activations of a real photo or clip."""
-    content = repaired((data_dir / "models" / f"{case.file}.tflite").read_bytes())
+    content = litert.repaired((data_dir / "models" / f"{case.file}.tflite").read_bytes())
     graph = read(content, "model")
     main = graph.model.subgraphs[0]
     everything, x = main.operators, case.make_inputs(data_dir)[5]
@@ -143,7 +142,7 @@ def run_with_lstm(model: ir.Model, batch: np.ndarray) -> np.ndarray:
     if read_from is not model.graph.inputs[0]:
         first = onnx.utils.Extractor(proto).extract_model([model.graph.inputs[0].name], [read_from.name])
         batch = run_onnx(first, batch)
-    hidden = run_litert(content, batch)
+    hidden = litert.run(content, batch)
     rest = onnx.utils.Extractor(proto).extract_model([made.name], [model.graph.outputs[0].name])
     return run_onnx(rest, hidden)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from gossamer._errors import CalibrationError, ModelError, RecipeError, UnsupportedError
@@ -13,6 +12,7 @@ from gossamer.quantize.prepare import fold_batch_norm, name_nodes
 from gossamer.recipe import Preprocess, QuantizeStep, SparsifyStep
 from gossamer.sparsify import prune
 from gossamer.sparsify.layers import find_layers
+from tests import ort
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -83,11 +83,7 @@ def run(model, feeds, outputs=None):
 
         del proto.graph.output[:]
         proto.graph.output.extend([onnx.helper.make_empty_tensor_value_info(name) for name in outputs])
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
-    return session.run(outputs, feeds)
+    return ort.run(proto, feeds, outputs)
 
 
 def noise_db(model, made):
