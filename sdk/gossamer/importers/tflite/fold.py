@@ -15,9 +15,13 @@ from gossamer.importers.tflite.reader import MAX_ELEMENTS, Operator
 Array = npt.NDArray[Any]
 
 
+class _CannotFoldError(Exception):
+    """The operator stays in the graph for its converter."""
+
+
 def _stride(op: Operator, x: Array, begin: Array, end: Array, step: Array) -> Array:
     if op.option("ellipsis_mask") or op.option("new_axis_mask"):
-        raise NotImplementedError
+        raise _CannotFoldError
     index: list[Any] = []
     for i in range(begin.size):
         if op.option("shrink_axis_mask") >> i & 1:
@@ -111,7 +115,7 @@ def fold(b: Builder) -> bool:
     try:
         with np.errstate(all="ignore"):
             result = np.asarray(FOLDS[op.kind](op, *arrays))
-    except NotImplementedError:
+    except _CannotFoldError:
         return False
     except (ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise b.broken(f"constant operands do not fit together: {error}") from error
