@@ -25,6 +25,11 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def normal(*shape: int, seed: int = 9) -> np.ndarray:
+    """Seeded standard normal float32."""
+    return rng(seed).standard_normal(shape).astype(np.float32)
+
+
 def node(op: str, inputs: list[str], outputs: list[str], domain: str = "", **attrs: Any) -> onnx.NodeProto:
     return helper.make_node(op, inputs, outputs, name=f"{op}_{outputs[0]}", domain=domain, **attrs)
 
