@@ -12,7 +12,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from gossamer.importers import SOURCE, load_model
 from gossamer.importers.tflite import flatbuf
-from gossamer.importers.tflite.ops_conv import real_weights
 from gossamer.importers.tflite.reader import read
 from tests import litert, ort
 from tests.compat.test_third_party import CASES
@@ -20,7 +19,6 @@ from tests.importers.synthetic import run
 
 COUNT = 8
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-HYBRID = "kws_ref_model_float32"
 
 
 def run_onnx(proto: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
@@ -44,23 +42,6 @@ def spread(batch: np.ndarray) -> np.ndarray:
     return batch[:: max(1, len(batch) // COUNT)][:COUNT]
 
 
-def without_hybrid_weights(content: bytes) -> bytes:
-    """The model with int8 weights of float layers written out as floats.
-
-    LiteRT quantises the activations of such layers on the fly; the weights' own numbers are what is imported.
-    """
-    graph = read(content, "model")
-    main = graph.model.subgraphs[0]
-    weights = {op.inputs[1] for op in graph.operators if op.kind == "CONV_2D"}
-    for index in weights:
-        tensor = graph.tensors[index]
-        values = real_weights(tensor, tensor.data)
-        record = main.tensors[index]
-        record.type, record.quantization, record.buffer = 0, None, len(graph.model.buffers)
-        graph.model.buffers.append(flatbuf.Record("Buffer", data=np.frombuffer(values.tobytes(), np.uint8)))
-    return flatbuf.write(graph.model, b"TFL3")
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.file.split("/")[1])
 def test_agrees_with_litert(case, data_dir: Path):
     path = data_dir / "models" / f"{case.file}.tflite"
@@ -77,7 +58,7 @@ def test_agrees_with_litert(case, data_dir: Path):
         got = run_with_lstm(model, batch)
     else:
         got = run_onnx(ir.to_proto(model), batch)
-    expected = litert.run(without_hybrid_weights(content) if HYBRID in case.file else content, batch)
+    expected = litert.run(litert.with_float_weights(content) if case.float_weights else content, batch)
     assert got.dtype == expected.dtype
     if expected.dtype.kind == "f":
         assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
