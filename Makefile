@@ -43,7 +43,7 @@ $(VENV)/.runtime: device_runtime/pyproject.toml device_runtime/hatch_build.py | 
 	$(PIP) ziglang==0.17.1 -e ./device_runtime
 	@touch $@
 
-$(LIB): $(VENV)/.runtime $(NATIVE)
+$(LIB): $(VENV)/.runtime $(NATIVE) device_runtime/build_native.py
 	$(PY) -m tools.build_native --target host
 	@touch $@
 
