@@ -174,7 +174,11 @@ def library() -> ctypes.CDLL:
 
 
 def detect_isa() -> str:
-    """Name of the best instruction set that this machine and build have, such as ``avx2`` or ``neondot``."""
+    """Name of the best instruction set that this machine and build have, such as ``avx2`` or ``neondot``.
+
+    Raises:
+        LibraryError: the native core is missing or cannot be loaded.
+    """
     lib = library()
     return _text(lib.gs_isa_name(lib.gs_detect_isa()))
 

@@ -73,11 +73,13 @@ class Session:
             partition) all the same. Only for files that you made yourself.
 
     Raises:
-        BundleError: not a bundle, damaged, or of a newer format.
+        InputError: threads out of range, an unknown instruction set, or ``model`` is neither a path nor bytes.
+        BundleError: no such file, not a bundle, damaged, or of a newer format.
         SignatureError: unsigned, signed by another key, or changed since; or unverified machine code.
         UnsupportedError: asks for an operator or backend that this build lacks.
         BackendError: an external backend is not installed.
         LibraryError: the native core is missing.
+        OutOfMemoryError: the arena or the packed weights do not fit.
 
     A session may be shared by threads: runs are serialised. Use one session per thread to run in parallel.
     """
@@ -223,6 +225,7 @@ class Session:
 
     @property
     def closed(self) -> bool:
+        """Whether ``close`` was called."""
         return not self._session
 
     def close(self) -> None:

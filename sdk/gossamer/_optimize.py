@@ -97,7 +97,14 @@ def optimize(
         The bundle's bytes, sizes, a record per layer, and how long the stages took.
 
     Raises:
-        ModelError, UnsupportedError, RecipeError, CalibrationError, CompileError, KeyFileError, OutputError.
+        ModelError: the model is missing, broken, of an unknown type, or holds values that are not finite.
+        UnsupportedError: it has a dynamic shape, or an operator of another domain.
+        RecipeError: the recipe is wrong in itself, or names layers that the model lacks.
+        CalibrationError: samples are missing, unreadable or of the wrong shape.
+        CompileError: operators that neither the core nor the policy's backends run, each named with its source.
+        KeyFileError: the private key is missing, malformed or readable by others.
+        OutputError: the bundle cannot be written; nothing half-written is left.
+        LibraryError: the recipe asks to measure (``measure: true``), and the native core is missing.
     """
     from gossamer.recipe import load_recipe, placed
 

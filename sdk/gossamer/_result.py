@@ -109,6 +109,7 @@ class OptimizeResult:
 
     @property
     def bundle_bytes(self) -> int:
+        """Size of the bundle, signature included."""
         return len(self.data)
 
     @property

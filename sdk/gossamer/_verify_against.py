@@ -42,7 +42,8 @@ class OutputAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The comparison. ``limits``: those that were applied; ``failures``: what passed them, empty when all is well."""
+    """The comparison. ``samples``: inputs that both ran; ``source``: where those came from; ``engine``: what ran the
+    original; ``limits``: those that were applied; ``failures``: what passed them, empty when all is well."""
 
     samples: int
     source: str
@@ -53,9 +54,11 @@ class Agreement:
 
     @property
     def ok(self) -> bool:
+        """Whether no limit was passed."""
         return not self.failures
 
     def table(self) -> str:
+        """One line per output as text."""
         head = ["output", "max abs error", "mean abs error", "max abs reference", "SNR dB", "top-1 %", "max steps"]
         rows = [
             [
@@ -72,6 +75,7 @@ class Agreement:
         return columns(head, rows, left={0}, widest={0: 40})
 
     def to_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
         return {**asdict(self), "ok": self.ok}
 
     def check(self) -> None:

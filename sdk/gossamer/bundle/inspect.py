@@ -70,6 +70,7 @@ class BundleInfo:
         return dict(sorted(Counter(op.kind for op in self.ops).items()))
 
     def to_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
         public = self.signer.public
         return {
             "file_bytes": self.file_bytes,

@@ -42,6 +42,7 @@ class KeyInfo:
 
     @property
     def fingerprint(self) -> str:
+        """As ``fingerprint(public)``."""
         return fingerprint(self.public)
 
 

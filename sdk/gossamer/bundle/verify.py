@@ -26,6 +26,7 @@ class Signer:
 
     @property
     def fingerprint(self) -> str:
+        """Short name of the signer's key; empty when unsigned."""
         return keys.fingerprint(self.public) if self.public else ""
 
     def __str__(self) -> str:

@@ -60,10 +60,12 @@ class PruneReport:
 
     @property
     def weights(self) -> int:
+        """Weights of all layers."""
         return sum(layer.weights for layer in self.layers)
 
     @property
     def zeros(self) -> int:
+        """Zeros among them."""
         return sum(layer.zeros for layer in self.layers)
 
     @property
