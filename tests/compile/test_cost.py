@@ -18,6 +18,7 @@ from gossamer.compile.plan import DType, F, Layout, Op, OpKind, P, Plan, Tensor,
 from gossamer.recipe import Target
 from gossamer.sparsify.matrix import from_plan, to_plan
 from gossamer.sparsify.patterns import get
+from gossamer_runtime import _native
 
 
 def pruned(shape, pattern, sparsity, dtype, seed=0):
@@ -65,9 +66,8 @@ def clock(monkeypatch):
             return {p: times[p] for p in patterns}
 
         monkeypatch.setattr(cost, "measure", fake)
-        native = pytest.importorskip("gossamer_runtime._native")
-        monkeypatch.setattr(native, "core_version", lambda: "test")
-        monkeypatch.setattr(native, "detect_isa", lambda: "avx2")
+        monkeypatch.setattr(_native, "core_version", lambda: "test")
+        monkeypatch.setattr(_native, "detect_isa", lambda: "avx2")
         return asked
 
     return use
@@ -284,18 +284,7 @@ def network():
     ]
 
 
-@pytest.fixture
-def core():
-    native = pytest.importorskip("gossamer_runtime._native")
-    from gossamer._errors import LibraryError
-
-    try:
-        native.library()
-    except LibraryError as error:
-        pytest.skip(f"no native core here: {error.message}; build it with tools/build_native.py")
-
-
-def test_measuring_through_the_core(core, tmp_path):
+def test_measuring_through_the_core(tmp_path):
     path = tmp_path / "cost.json"
     first_ops = network()
     first = choose(Plan(first_ops, [], []), table=CostTable(path))
@@ -309,7 +298,7 @@ def test_measuring_through_the_core(core, tmp_path):
 
 @pytest.mark.parametrize("pattern", ["dense", "1x4", "4x4", "4x1", "unstructured"])
 @pytest.mark.parametrize("dtype", [np.int8, np.float32])
-def test_every_stored_form_computes_the_same(core, pattern, dtype):
+def test_every_stored_form_computes_the_same(pattern, dtype):
     from gossamer_runtime import Session
 
     op = conv("4x4", 0.6, cin=20, cout=18, dtype=dtype, k=3)
@@ -329,7 +318,7 @@ def test_every_stored_form_computes_the_same(core, pattern, dtype):
 @pytest.mark.parametrize("storage", ["1x4", "4x4", "4x1", "unstructured"])
 @pytest.mark.parametrize("dtype", [np.int8, np.float32])
 @pytest.mark.parametrize("k", [1, 3])
-def test_stored_in_blocks_and_run_dense(core, storage, dtype, k):
+def test_stored_in_blocks_and_run_dense(storage, dtype, k):
     from gossamer_runtime import Session
 
     def bundle(stored):
@@ -348,7 +337,7 @@ def test_stored_in_blocks_and_run_dense(core, storage, dtype, k):
     assert (ours.kernel, ours.pattern, ours.sparsity_percent) == (theirs.kernel, "dense", theirs.sparsity_percent)
 
 
-def test_the_core_refuses_repeated_columns_of_weights_that_run_dense(core):
+def test_the_core_refuses_repeated_columns_of_weights_that_run_dense():
     from gossamer._errors import BundleError
     from gossamer_runtime import Session
 

@@ -237,9 +237,9 @@ def test_a_network_of_eleven_million_weights_encodes_quickly():
         matrix, columns = from_plan(w)
         blocks = rng.random((shape[0], columns.count // 4)) < 0.25
         ops.append(conv(to_plan(matrix * blocks.repeat(4, axis=1), shape).astype(np.int8), "1x4"))
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other tests run beside this one
     encode_weights(Plan(ops, [], []))
-    assert time.perf_counter() - start < 4.0  # under 2 s on a quiet core
+    assert time.process_time() - start < 4.0  # under 2 s on a quiet core
 
 
 def test_columns_follow_plan_order():

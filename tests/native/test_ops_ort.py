@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from gossamer.compile.plan import Bin, F, OpKind, PadMode, Red, Un, Weights
@@ -16,9 +17,6 @@ from tests.native.oneop import CB, OPEN, ROW, Case, In, Out, const, f32, s8, win
 from tests.native.reference import Window
 from tests.native.test_ops_conv import DEPTHWISE, GROUPED, SHAPES
 from tests.native.test_ops_shape import AXES, MATMULS, PADS, POOLS, SOFTMAXES
-
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
 
 
 def run_onnx(
