@@ -66,6 +66,14 @@ def _cold(bundle: Path, key: str, runs: int) -> list[tuple[float, float]]:
     return times
 
 
+def _import_ms(runs: int) -> float:
+    code = "import time; s = time.perf_counter(); import gossamer; print((time.perf_counter() - s) * 1e3)"
+    command = [sys.executable, "-c", code]
+    return statistics.median(
+        float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout) for _ in range(runs)
+    )
+
+
 def _wheel(folder: Path) -> int:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT / "device_runtime")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -91,6 +99,7 @@ def main(runs: int, json_file: Path | None) -> None:
             "cold_start_ms_min": min(total),
             "cold_start_ms_max": max(total),
             "first_run_ms_median": statistics.median(b for _, b in cold),
+            "import_gossamer_ms_median": _import_ms(runs),
             "runtime_wheel_bytes": _wheel(folder),
         }
     click.echo(
@@ -98,6 +107,7 @@ def main(runs: int, json_file: Path | None) -> None:
         f"(min {min(total):.1f}, max {max(total):.1f}, {runs} processes; target 50 ms), "
         f"of it first run {figures['first_run_ms_median']:.1f} ms"
     )
+    click.echo(f"import gossamer: median {figures['import_gossamer_ms_median']:.1f} ms (target 300 ms)")
     click.echo(f"runtime wheel {figures['runtime_wheel_bytes']:,d} bytes (target 3,000,000)")
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
