@@ -49,7 +49,7 @@ def fit(options: argparse.Namespace) -> None:
     from gossamer.person.augment import Augmentation
     from gossamer.person.card import weights_file
     from gossamer.person.dataset import PersonDataset
-    from gossamer.person.models import parameter_count
+    from gossamer.person.models import PersonNet, parameter_count
     from gossamer.person.teachers import load_teachers
     from gossamer.person.training import TrainSettings, train
 
@@ -65,6 +65,17 @@ def fit(options: argparse.Namespace) -> None:
     marks = load_teachers(options.teachers) if options.teachers else []
     options.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+
+    def keep(networks: dict[str, PersonNet]) -> None:
+        for name, network in networks.items():
+            weights = {
+                k: v.float().cpu().contiguous() if v.is_floating_point() else v.cpu()
+                for k, v in network.state_dict().items()
+            }
+            part = options.output / "weights.part"
+            torch.save(weights, part)
+            part.replace(options.output / weights_file(name))
+
     outcome = train(
         PersonDataset(options.data),
         settings,
@@ -77,15 +88,9 @@ def fit(options: argparse.Namespace) -> None:
         train_limit=options.train_limit,
         val_limit=options.val_limit,
         log=lambda line: print(line, flush=True),
+        keep=keep,
     )
-    for name, network in outcome.networks.items():
-        weights = {
-            k: v.float().cpu().contiguous() if v.is_floating_point() else v.cpu()
-            for k, v in network.state_dict().items()
-        }
-        part = options.output / "weights.part"
-        torch.save(weights, part)
-        part.replace(options.output / weights_file(name))
+    keep(outcome.networks)
     record: dict[str, Any] = {
         "settings": asdict(settings),
         "teachers": [t.name for t in marks],
@@ -150,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     part.add_argument("--init", type=Path, help="weights (.pt of an earlier fit) to start from")
     part.add_argument("--seconds", type=float, help="let the schedule follow the clock instead of the epochs")
-    for name in ("bank", "epochs", "batch", "warmup", "seed", "shrink_every"):
+    for name in ("bank", "epochs", "batch", "warmup", "seed", "prune_every"):
         part.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name in (
         "learning_rate",
@@ -160,12 +165,11 @@ def _parser() -> argparse.ArgumentParser:
         "hint",
         "dropout",
         "ema_decay",
-        "shrink_ratio",
     ):
         part.add_argument(f"--{name.replace('_', '-')}", type=float)
     for name in ("min_area", "colour", "mix", "erase"):
         part.add_argument(f"--{name.replace('_', '-')}", type=float)
-    part.add_argument("--save-every", type=int, default=50, help="epochs between two states")
+    part.add_argument("--save-every", type=int, default=5, help="epochs between two states")
     part.add_argument("--stop-after", type=int, help="leave after this many epochs in all; continue later")
     part.add_argument("--train-limit", type=int, help="use only so many training photos (trial runs)")
     part.add_argument("--val-limit", type=int, help="use only so many val photos (trial runs)")

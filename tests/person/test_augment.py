@@ -9,7 +9,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="augmentation needs the [torch] extra")
 
 from gossamer.person.augment import Augmentation, mix_views, random_views, resize, resize_matrix  # noqa: E402
-from gossamer.person.bank import fill  # noqa: E402
+from gossamer.person.bank import cumulative, fill  # noqa: E402
 
 STILL = Augmentation(
     min_area=1.0, max_aspect=1.0, colour=0.0, hue=0.0, grey=0.0, blur=0.0, noise=0.0, erase=0.0, mix=0.0
@@ -83,13 +83,14 @@ def test_bank_draws_both_labels_equally_and_leaves_sources_out() -> None:
     source = torch.tensor([0] * 3 + [1] * 2 + [0] * 15)
     weights = torch.full((20,), 0.05)
     bank = fill(images, label, source, weights, 300, Augmentation(), None, torch.Generator().manual_seed(3))
-    assert bank.views.shape == (300, 3, 96, 96)
+    assert bank.views.shape == (300, 96, 96, 3)
     assert bank.features.shape[1] == 0
     assert torch.equal(bank.label, bank.person)
     for without in (0, 0b10):
         w = bank.weights(without)
         assert float((w * bank.label).sum() / w.sum()) == pytest.approx(0.5, abs=0.12)
         assert (w[(bank.sources & without) > 0] == 0).all()
-    views, drawn, _, _ = bank.draw(bank.weights(0), 4000, torch.Generator().manual_seed(5))
+    torch.manual_seed(5)
+    views, drawn, _, _ = bank.draw(cumulative(bank.weights(0)), 4000)
     assert views.shape[1:] == (3, 96, 96)
     assert float(drawn.mean()) == pytest.approx(0.5, abs=0.05)

@@ -28,7 +28,7 @@ def silent(_: str) -> None:
 def test_loss_falls_and_a_stopped_run_ends_where_an_unbroken_one_does(tiny_people: Path, tmp_path: Path) -> None:
     people = PersonDataset(tiny_people)
     whole = train(people, SMALL, state_path=tmp_path / "whole.pt", log=silent)
-    assert whole.steps == 9
+    assert whole.steps == 18
     assert whole.losses[-1][0] < whole.losses[0][0]
     first = train(people, SMALL, state_path=tmp_path / "state.pt", stop_after=1, log=silent)
     assert len(first.losses) == 1

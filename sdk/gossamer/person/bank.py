@@ -1,7 +1,8 @@
 """A bank of augmented views with what the teachers say about them, made once and drawn from many times.
 
 Teachers cost more than the student's training step. With tens of views of each photo in memory they run once a view,
-while the student passes over the bank again and again (each draw mirrored at random).
+while the student passes over the bank again and again. Each draw is mirrored, moved by a few pixels and brightened or
+darkened a little at random: too little to change what the teachers would say.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from gossamer.person.augment import Augmentation, mix_views, random_views, resiz
 from gossamer.person.ensemble import TeacherEnsemble
 from gossamer.person.preprocess import INPUT_SIZE
 
+SHIFT = 4
+"""Largest move of a drawn view in pixels, either way."""
+GAIN = 0.1
+"""Largest relative change of a drawn view's brightness."""
+
 
 @dataclass(slots=True)
 class Bank:
     """Views and their targets.
 
     Attributes:
-        views: uint8 [N, 3, 96, 96].
+        views: uint8 [N, 96, 96, 3].
         label: float32 [N], the photos' labels blended as the views are.
         person: float32 [N], the teachers' probability; equals ``label`` without teachers.
         features: float16 [N, C, 3, 3], the teachers' standardised features; C is 0 without teachers.
@@ -40,15 +46,32 @@ class Bank:
         positive, negative = self.label * allowed, (1.0 - self.label) * allowed
         return positive / positive.sum() + negative / negative.sum()
 
-    def draw(self, weights: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Views float32 [count, 3, 96, 96] in 0..1 (half of them mirrored), label, person, features."""
-        index = torch.multinomial(weights, count, replacement=True, generator=generator)
-        mirror = torch.rand(count, device=weights.device, generator=generator) < 0.5
-        views = self.views[index].float().mul_(1.0 / 255.0)
+    def draw(self, cumulative: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Views float32 [count, 3, 96, 96] in 0..1 (channels last), label, person, features; torch's own generator.
+
+        Args:
+            cumulative: from :func:`cumulative`; a CUDA graph can hold this draw, torch.multinomial it cannot.
+            count: views.
+        """
+        device = cumulative.device
+        index = torch.searchsorted(cumulative, torch.rand(count, dtype=torch.float64, device=device), right=True)
+        mirror = torch.rand(count, device=device) < 0.5
+        move = torch.randint(-SHIFT, SHIFT + 1, (2, count, 1), device=device)
+        place = torch.arange(INPUT_SIZE, device=device)
+        rows, columns = (place + move).clamp_(0, INPUT_SIZE - 1)
+        columns = torch.where(mirror[:, None], INPUT_SIZE - 1 - columns, columns)
+        pixels = self.views[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        gain = (1.0 + GAIN * (2.0 * torch.rand((count, 1, 1, 1), device=device) - 1.0)) / 255.0
+        views = (pixels.float() * gain).clamp_(0.0, 1.0)
         features = self.features[index].float()
-        views = torch.where(mirror.view(-1, 1, 1, 1), views.flip(3), views)
         features = torch.where(mirror.view(-1, 1, 1, 1), features.flip(3), features)
         return views, self.label[index], self.person[index], features
+
+
+def cumulative(weights: Tensor) -> Tensor:
+    """Drawing weights [N] summed up to 1, float64 [N], for :meth:`Bank.draw`."""
+    total = weights.double().cumsum(0)
+    return total / total[-1]
 
 
 @torch.no_grad()
@@ -96,7 +119,7 @@ def fill(
     else:
         width = 0
     bank = Bank(
-        views=torch.empty((size, 3, INPUT_SIZE, INPUT_SIZE), dtype=torch.uint8, device=device),
+        views=torch.empty((size, INPUT_SIZE, INPUT_SIZE, 3), dtype=torch.uint8, device=device),
         label=torch.empty(size, device=device),
         person=torch.empty(size, device=device),
         features=torch.empty((size, width, 3, 3), dtype=torch.float16, device=device),
@@ -105,7 +128,7 @@ def fill(
     for start in range(0, size, chunk):
         part = slice(start, min(start + chunk, size))
         views, mark, bits = make(part.stop - start)
-        bank.views[part] = (resize(views, INPUT_SIZE) * 255.0).round().to(torch.uint8)
+        bank.views[part] = (resize(views, INPUT_SIZE) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
         bank.label[part], bank.sources[part], bank.person[part] = mark, bits, mark
         if teachers is not None:
             bank.person[part], bank.features[part] = teachers(views)

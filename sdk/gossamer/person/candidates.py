@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ class Recipe:
     Attributes:
         text: as written.
         network: see :func:`gossamer.person.models.build`.
-        sparsity: option ``1x4:<fraction>``: the fraction of 1x4 blocks of each layer that training pushes towards zero,
-            so that one-shot pruning of that fraction costs little.
+        sparsity: option ``1x4:<fraction>``: the fraction of 1x4 blocks of each layer that training sets to zero, little
+            by little, so that one-shot pruning of that fraction or less finds its zeros already there.
         labels_only: option ``labels``: teachers are not used.
         without: option ``without:<source>``: views that show this source are not used.
     """
@@ -75,12 +76,24 @@ class Candidate:
 
     def __init__(self, recipe: Recipe, teacher_features: int, dropout: float, device: torch.device):
         self.recipe = recipe
-        self.net = build(recipe.network, dropout=dropout).to(device)
-        self.average = build(recipe.network, dropout=dropout).to(device).eval()
+        layout = torch.channels_last
+        self.net = build(recipe.network, dropout=dropout).to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.average = build(recipe.network, dropout=dropout).to(device, memory_format=layout).eval()  # type: ignore[call-overload]
         self.average.load_state_dict(self.net.state_dict())
         width = 0 if recipe.labels_only else teacher_features
         self.projection = nn.Conv2d(self.net.classifier.in_features, width, 1).to(device) if width else None
-        self.prunable = [m for m in self.net.modules() if is_prunable(m)] if recipe.sparsity else []
+        self._pruned: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        self._kept_pruned: list[Tensor] = []
+        self._share = 0.0
+        if recipe.sparsity:
+            pairs = zip(self.net.modules(), self.average.modules(), strict=True)
+            both = [
+                (a, b) for a, b in pairs if isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d) and is_prunable(a)
+            ]
+            self._pruned = [a.weight.data for a, _ in both]
+            self._kept_pruned = [b.weight.data for _, b in both]
+            self._masks = [torch.ones_like(w) for w in self._pruned]
         now, kept = self.net.state_dict(), self.average.state_dict()
         self._now = [v for v in now.values() if v.is_floating_point()]
         self._kept = [v for k, v in kept.items() if now[k].is_floating_point()]
@@ -113,25 +126,39 @@ class Candidate:
         torch._foreach_lerp_(self._kept, self._now, 1.0 - decay)
 
     @torch.no_grad()
-    def shrink(self, progress: float, ratio: float) -> None:
-        """Soft shrinkage (ISS-P, arXiv 2303.09650): the weakest 1x4 blocks of each layer are multiplied by ``ratio``.
+    def prune(self, progress: float) -> None:
+        """Mark the weakest 1x4 blocks of each layer for :meth:`apply_masks`; a block once gone stays gone.
 
-        The share of weak blocks follows Zhu and Gupta's cubic schedule from 5% to 50% of the run; weights are never
-        set to zero, so the network stays dense.
+        The share follows Zhu and Gupta's cubic schedule (arXiv 1710.01878) from 5% to 50% of the run; after that
+        the blocks that are left have the rest of the run to make up for the others.
         """
         ramp = min(max((progress - 0.05) / 0.45, 0.0), 1.0)
-        target = self.recipe.sparsity * (1.0 - (1.0 - ramp) ** 3)
-        for layer in self.prunable:
-            weight: Tensor = layer.weight  # type: ignore[assignment]
+        share = self.recipe.sparsity * (1.0 - (1.0 - ramp) ** 3)
+        if share <= self._share:
+            return
+        self._share = share
+        for weight, mask in zip(self._pruned, self._masks, strict=True):
             blocks = weight.permute(0, 2, 3, 1).reshape(-1, 4)
             strength = blocks.square().sum(dim=1)
-            weak = math.floor(target * strength.numel())
-            if weak == 0:
-                continue
-            limit = strength.kthvalue(weak).values
-            factor = torch.where(strength <= limit, ratio, 1.0)[:, None].expand_as(blocks)
-            shape = (weight.shape[0], *weight.shape[2:], weight.shape[1])
-            weight.mul_(factor.reshape(shape).permute(0, 3, 1, 2))
+            weak = math.floor(share * strength.numel())
+            if weak:
+                alive = (strength > strength.kthvalue(weak).values)[:, None].expand_as(blocks)
+                shape = (weight.shape[0], *weight.shape[2:], weight.shape[1])
+                mask.copy_(alive.reshape(shape).permute(0, 3, 1, 2))
+
+    @torch.no_grad()
+    def apply_masks(self) -> None:
+        """Set the marked blocks to zero."""
+        if self._masks:
+            torch._foreach_mul_(self._pruned, self._masks)
+
+    @torch.no_grad()
+    def finished(self) -> PersonNet:
+        """The averaged network, in evaluation mode, with zeros where the trained one has them."""
+        if self._masks:
+            torch._foreach_mul_(self._kept_pruned, self._masks)
+        average: PersonNet = self.average.eval()
+        return average
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Take over the weights of a finished network.
@@ -150,19 +177,37 @@ class Candidate:
         extra = [] if self.projection is None else list(self.projection.parameters())
         return [*self.net.parameters(), *extra]
 
+    def snapshot(self) -> list[Tensor]:
+        """Copies of everything that a step changes, for :meth:`reset`."""
+        return [v.clone() for v in self._changing()]
+
+    @torch.no_grad()
+    def reset(self, snapshot: list[Tensor]) -> None:
+        """Go back to a :meth:`snapshot`, in the same memory."""
+        for now, before in zip(self._changing(), snapshot, strict=True):
+            now.copy_(before)
+
+    def _changing(self) -> list[Tensor]:
+        extra = [] if self.projection is None else list(self.projection.state_dict().values())
+        return [*self.net.state_dict().values(), *extra]
+
     def state(self) -> dict[str, object]:
         """For :meth:`restore`."""
         projection = None if self.projection is None else self.projection.state_dict()
-        return {"net": self.net.state_dict(), "average": self.average.state_dict(), "projection": projection}
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "projection": projection,
+            "masks": self._masks,
+            "share": self._share,
+        }
 
-    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Take over a :meth:`state` of the same recipe."""
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         if self.projection is not None:
             self.projection.load_state_dict(state["projection"])
-
-
-def finished(candidate: Candidate) -> PersonNet:
-    """The averaged network, in evaluation mode."""
-    return candidate.average.eval()
+        for mask, saved in zip(self._masks, state["masks"], strict=True):
+            mask.copy_(saved)
+        self._share = float(state["share"])

@@ -45,11 +45,8 @@ def ship_run(
     Raises:
         InputError: no such candidate, or its ONNX file is larger than ``MAX_BYTES``.
     """
-    from gossamer.person.recalibrate import clean_photos
-
     people = PersonDataset(data)
-    photos = clean_photos(people)
-    found = [_measured(people, Path(run), name, photos) for run in runs for name in _names(Path(run))]
+    found = [_measured(people, Path(run), name) for run in runs for name in _names(Path(run))]
     allowed = [
         f for f in found if (candidate is None and "+labels" not in f["candidate"]) or f["candidate"] == candidate
     ]
@@ -104,18 +101,16 @@ def _record(run: Path) -> dict[str, Any]:
     return record
 
 
-def _measured(people: PersonDataset, run: Path, name: str, photos: Any) -> dict[str, Any]:
+def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
     import torch
 
     from gossamer.person.candidates import parse
     from gossamer.person.models import build
     from gossamer.person.onnx_export import to_onnx
-    from gossamer.person.recalibrate import recalibrate
 
     record = _record(run)
     network = build(parse(name).network).eval()
     network.load_state_dict(torch.load(run / weights_file(name), map_location="cpu", weights_only=True))
-    recalibrate(network, photos)
     content = to_onnx(network, {"gossamer.manifest": json.dumps(_metadata(), sort_keys=True)})
     predict = onnx_predictor(content)
     training: dict[str, Any] = {

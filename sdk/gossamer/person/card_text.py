@@ -80,7 +80,7 @@ def _data(card: dict[str, Any]) -> str:
     )
 
 
-_SHOWN = ("bank", "batch", "learning_rate", "warmup", "ema_decay", "shrink_ratio", "shrink_every", "seed")
+_SHOWN = ("bank", "batch", "learning_rate", "warmup", "ema_decay", "prune_every", "seed")
 
 
 def _plain(value: float | int) -> str:
@@ -137,9 +137,9 @@ def _training(card: dict[str, Any]) -> str:
     else:
         lines += _stage(training)
     lines += [
-        "A candidate `+1x4:0.75` multiplies its weakest 1x4 blocks by a factor below one every few steps (soft",
-        "shrinkage, arXiv 2303.09650): none becomes zero, but pruning them later costs little. Before export the",
-        "statistics of the batch normalisations are taken anew on plain train photos. TEACHERS comes from",
+        "A candidate `+1x4:F` gives up its weakest 1x4 blocks little by little in the first half of the run, up to the",
+        "fraction F of each layer (gradual magnitude pruning, arXiv 1710.01878); pruning it one-shot to F or less then",
+        "changes nothing. `+without:SOURCE` never sees that source. TEACHERS comes from",
         "`python tools/train_person.py teachers --models MODELS -o TEACHERS`. The files beside this card come from",
         "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which",
         "chooses by balanced accuracy on val and reads test once.",
@@ -224,8 +224,7 @@ def _others(card: dict[str, Any]) -> str:
     return "\n".join(
         [
             "## What else was trained",
-            "`+labels`: without teachers. `+without:tudstreet`: without the street photos (the ablation for the source",
-            "that has persons only). Not chosen by their test numbers.",
+            "In the same run, on the same bank of views. Not chosen by their test numbers.",
             "",
             *rows,
             "",

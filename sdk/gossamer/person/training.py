@@ -2,7 +2,7 @@
 
 The bank stays on the device as bytes. Candidates differ by what they are and which views they may draw. The weights
 that count are an exponential moving average over steps. A run writes its whole state now and then and goes on from
-there with the same random numbers.
+there, on a CPU with the same random numbers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from gossamer.person import dataset as data
 from gossamer.person import metrics
 from gossamer.person.augment import Augmentation
 from gossamer.person.bank import fill
-from gossamer.person.candidates import Candidate, finished, parse
-from gossamer.person.depthwise import use_fast_gradient
+from gossamer.person.candidates import Candidate, parse
 from gossamer.person.ensemble import TeacherEnsemble
+from gossamer.person.learner import Learner
 from gossamer.person.models import PersonNet
 from gossamer.person.preprocess import INPUT_SIZE, person_probability
 from gossamer.person.teachers import Teacher
@@ -40,7 +40,7 @@ class TrainSettings:
     Attributes:
         candidates: networks with options, see :func:`gossamer.person.candidates.parse`, trained side by side.
         bank: augmented views made at the start.
-        epochs: passes; one pass draws as many views as the training split has photos.
+        epochs: passes; one pass draws as many views as the bank has.
         batch: views a step.
         learning_rate: peak of AdamW's cosine schedule, reached after ``warmup`` steps.
         weight_decay: AdamW's, on convolution and classifier weights only.
@@ -52,14 +52,13 @@ class TrainSettings:
         ema_decay: of the averaged weights, per step, once warmed up.
         seed: of weights, draws and views.
         initial: SHA-256 (hex) of weights to start from instead of random ones, empty for random; see ``train``.
-        shrink_ratio: factor on the blocks that a ``+1x4`` candidate is pushed to give up, every ``shrink_every`` steps.
-        shrink_every: steps.
+        prune_every: steps between two choices of the blocks that a ``+1x4`` candidate gives up.
         augmentation: how views are made.
     """
 
     candidates: tuple[str, ...] = ("v1-0.35",)
-    bank: int = 150_000
-    epochs: int = 400
+    bank: int = 300_000
+    epochs: int = 50
     batch: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 0.03
@@ -71,8 +70,7 @@ class TrainSettings:
     ema_decay: float = 0.998
     seed: int = 0
     initial: str = ""
-    shrink_ratio: float = 0.9
-    shrink_every: int = 4
+    prune_every: int = 32
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -104,11 +102,12 @@ def train(
     device: str = "cpu",
     seconds: float | None = None,
     state_path: str | Path | None = None,
-    save_every: int = 50,
+    save_every: int = 5,
     stop_after: int | None = None,
     train_limit: int | None = None,
     val_limit: int | None = None,
     log: Callable[[str], None] = print,
+    keep: Callable[[dict[str, PersonNet]], None] = lambda _: None,
 ) -> Outcome:
     """Train every candidate from random weights; go on from ``state_path`` when it exists.
 
@@ -125,6 +124,7 @@ def train(
         stop_after: leave after this many epochs in all, with the state written, as an interruption would.
         train_limit, val_limit: use only so many photos, evenly spread (for trials).
         log: receives one line now and then.
+        keep: receives the averaged networks as often.
 
     Raises:
         InputError: the state belongs to other settings, or a setting is wrong.
@@ -140,10 +140,11 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     recipes = [parse(text) for text in settings.candidates]
-    rows = _spread(people.select("train"), train_limit)
-    names = sorted({p.source for p in rows})
+    names = sorted({p.source for p in people.select("train")})
     for name in (n for r in recipes for n in r.without if n not in names):
         raise InputError(f"no source {name!r}", where="candidates", hint=f"sources: {', '.join(names)}")
+    nowhere = set(names).intersection(*(r.without for r in recipes))
+    rows = _spread(people.select("train", without=nowhere), train_limit)
     val_rows = _spread(people.select("val"), val_limit)
     val = torch.from_numpy(people.images(val_rows, size=INPUT_SIZE)).permute(0, 3, 1, 2).to(where)
     ensemble = TeacherEnsemble(teachers).to(where) if teachers else None
@@ -163,64 +164,59 @@ def train(
     log(f"{settings.bank} views of {len(rows)} photos in {time.monotonic() - began:.1f} s")
     if ensemble is not None:
         log(f"teachers {[t.name for t in teachers]} weighted {[round(w, 3) for w in ensemble.weights.tolist()]}")
-    generator = torch.Generator(device=where).manual_seed(settings.seed + 1)
+    torch.manual_seed(settings.seed + 1)
     candidates = [Candidate(r, bank.features.shape[1], settings.dropout, where) for r in recipes]
     if initial is not None:
         if hashlib.sha256(Path(initial).read_bytes()).hexdigest() != settings.initial:
             raise InputError("the weights to start from are not those of the settings", where=str(initial))
         for c in candidates:
             c.start_from(torch.load(initial, map_location=where, weights_only=True))
-    draws = [bank.weights(sum(1 << names.index(n) for n in r.without)) for r in recipes]
-    if where.type == "cuda":
-        for c in candidates:
-            use_fast_gradient(c.net)
-    optimiser = _optimiser(candidates, settings)
-    steps = max(1, len(rows) // settings.batch)
+    learners = [
+        Learner(c, bank, bank.weights(sum(1 << names.index(n) for n in c.recipe.without)), settings) for c in candidates
+    ]
+    steps = max(1, settings.bank // settings.batch)
     losses: list[list[float]] = []
     first = 0
     if resumed and state_path is not None:
-        first, losses = _restore(Path(state_path), settings, candidates, optimiser, generator, where)
+        first, losses = _restore(Path(state_path), settings, learners, where)
         log(f"going on after epoch {first}")
+    if where.type == "cuda":
+        for learner in learners:
+            learner.capture()
+        log(f"{len(learners)} graphs after {time.monotonic() - began:.1f} s")
     last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
     if seconds is not None:
         seconds -= time.monotonic() - began
-    began, logged, epoch = time.monotonic(), -math.inf, first
+    began, logged, epoch, step = time.monotonic(), -math.inf, first, first * steps
     while epoch < last if seconds is None else time.monotonic() - began < seconds:
-        sums = torch.zeros(len(candidates), device=where)
-        for c in candidates:
-            c.net.train()
         for step in range(epoch * steps, (epoch + 1) * steps):
-            progress = step / (steps * settings.epochs) if seconds is None else (time.monotonic() - began) / seconds
-            for group in optimiser.param_groups:
-                group["lr"] = _learning_rate(step, progress, settings)
-            optimiser.zero_grad(set_to_none=True)
-            for i, (c, weights) in enumerate(zip(candidates, draws, strict=True)):
-                batch = bank.draw(weights, settings.batch, generator)
-                with torch.autocast(where.type, dtype=torch.bfloat16, enabled=where.type == "cuda"):
-                    loss = c.loss(batch, settings.distill, settings.hint, settings.label_smoothing)
-                loss.backward()  # type: ignore[no-untyped-call]
-                sums[i] += loss.detach()
-            optimiser.step()
-            for c in candidates:
-                if c.recipe.sparsity and step % settings.shrink_every == 0:
-                    c.shrink(progress, settings.shrink_ratio)
-                c.update_average(min(settings.ema_decay, (1.0 + step) / (10.0 + step)))
-        losses.append([x / steps for x in sums.tolist()])
+            if seconds is None:
+                progress = step / (steps * settings.epochs)
+            else:
+                if where.type == "cuda" and step % 16 == 0:  # the clock must not run ahead of the device
+                    torch.cuda.synchronize()
+                progress = (time.monotonic() - began) / seconds
+                if progress >= 1.0:
+                    break
+            for learner in learners:
+                learner.step(step, progress)
+        losses.append([learner.mean_loss() for learner in learners])
         epoch += 1
         if time.monotonic() - logged > 20 or epoch == last:
             logged = time.monotonic()
-            log(_progress(epoch, (epoch - first) * steps / (logged - began), losses[-1], candidates, val, val_rows))
+            networks = {c.recipe.text: c.finished() for c in candidates}
+            speed = (step + 1 - first * steps) / (logged - began)
+            log(_progress(epoch, speed, losses[-1], networks, val, val_rows))
+            keep(networks)
         if state_path is not None and seconds is None and (epoch % save_every == 0 or epoch == last):
-            _save(Path(state_path), epoch, losses, settings, candidates, optimiser, generator)
-    speed = (epoch - first) * steps * settings.batch / max(time.monotonic() - began, 1e-9)
-    for c in candidates:
-        use_fast_gradient(c.average, False)
+            _save(Path(state_path), epoch, losses, settings, learners)
+    networks = {c.recipe.text: c.finished() for c in candidates}
     return Outcome(
-        networks={c.recipe.text: finished(c) for c in candidates},
-        val={c.recipe.text: _val_report(c.average, val, val_rows) for c in candidates},
+        networks=networks,
+        val={name: _val_report(network, val, val_rows) for name, network in networks.items()},
         losses=losses,
-        steps=epoch * steps,
-        views_per_second=speed,
+        steps=step + 1 if losses else 0,
+        views_per_second=(step + 1 - first * steps) * settings.batch / max(time.monotonic() - began, 1e-9),
     )
 
 
@@ -240,29 +236,15 @@ def _progress(
     epoch: int,
     steps_per_second: float,
     losses: Sequence[float],
-    candidates: Sequence[Candidate],
+    networks: dict[str, PersonNet],
     val: Tensor,
     rows: Sequence[data.Photo],
 ) -> str:
     parts = []
-    for c, loss in zip(candidates, losses, strict=True):
-        r = _val_report(c.average, val, rows)["all"]
-        parts.append(f"{c.recipe.text} {loss:.3f} {r['balanced_accuracy']['value'] or 0:.3f}/{r['roc_auc'] or 0:.3f}")
+    for (name, network), loss in zip(networks.items(), losses, strict=True):
+        r = _val_report(network, val, rows)["all"]
+        parts.append(f"{name} {loss:.3f} {r['balanced_accuracy']['value'] or 0:.3f}/{r['roc_auc'] or 0:.3f}")
     return f"epoch {epoch}, {steps_per_second:.1f} steps/s; loss, val balanced/AUC: " + "; ".join(parts)
-
-
-def _learning_rate(step: int, progress: float, settings: TrainSettings) -> float:
-    rising = min(1.0, (step + 1) / max(1, settings.warmup))
-    return settings.learning_rate * rising * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _optimiser(candidates: Sequence[Candidate], settings: TrainSettings) -> torch.optim.AdamW:
-    everything = [p for c in candidates for p in c.parameters()]
-    groups = [
-        {"params": [p for p in everything if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=everything[0].is_cuda)
 
 
 def _spread(rows: list[data.Photo], limit: int | None) -> list[data.Photo]:
@@ -272,23 +254,16 @@ def _spread(rows: list[data.Photo], limit: int | None) -> list[data.Photo]:
 
 
 def _save(
-    path: Path,
-    epoch: int,
-    losses: list[list[float]],
-    settings: TrainSettings,
-    candidates: Sequence[Candidate],
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
+    path: Path, epoch: int, losses: list[list[float]], settings: TrainSettings, learners: Sequence[Learner]
 ) -> None:
     state = {
         "settings": asdict(settings),
         "epoch": epoch,
         "losses": losses,
-        "candidates": [c.state() for c in candidates],
-        "optimiser": optimiser.state_dict(),
-        "generator": generator.get_state(),
+        "candidates": [x.candidate.state() for x in learners],
+        "optimisers": [x.optimiser.state_dict() for x in learners],
         "cpu_random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state() if generator.device.type == "cuda" else None,
+        "cuda_random": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -300,25 +275,20 @@ def _save(
 
 
 def _restore(
-    path: Path,
-    settings: TrainSettings,
-    candidates: Sequence[Candidate],
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    device: torch.device,
+    path: Path, settings: TrainSettings, learners: Sequence[Learner], device: torch.device
 ) -> tuple[int, list[list[float]]]:
     state = torch.load(path, map_location=device, weights_only=True)
-    for key, value in asdict(settings).items():
-        if state["settings"].get(key) != value:
+    for key in asdict(settings).keys() | state["settings"].keys():
+        mine, theirs = asdict(settings).get(key), state["settings"].get(key)
+        if mine != theirs:
             raise InputError(
-                f"the saved run has {key} = {state['settings'].get(key)!r}, this one {value!r}",
+                f"the saved run has {key} = {theirs!r}, this one {mine!r}",
                 where=str(path),
                 hint="give the same settings to go on, or another output folder",
             )
-    for candidate, saved in zip(candidates, state["candidates"], strict=True):
-        candidate.restore(saved)
-    optimiser.load_state_dict(state["optimiser"])
-    generator.set_state(state["generator"].cpu())
+    for learner, candidate, optimiser in zip(learners, state["candidates"], state["optimisers"], strict=True):
+        learner.candidate.restore(candidate)
+        learner.optimiser.load_state_dict(optimiser)
     torch.set_rng_state(state["cpu_random"].cpu())
     if state["cuda_random"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_random"].cpu())
