@@ -80,6 +80,7 @@ def fit(options: argparse.Namespace) -> None:
         PersonDataset(options.data),
         settings,
         teachers=marks,
+        initial=options.init,
         device=device,
         state_path=options.output / "state.pt",
         seconds=options.seconds,
@@ -184,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
 
     part = commands.add_parser("measure", help="pack the shipped model, measure the bundles, add them to the card")
     part.add_argument("--data", type=Path, required=True, help="folder of person128")
-    part.add_argument("--recipes", nargs="+", default=["dense-int8", "1x4-75-int8"], help="names of recipes")
+    part.add_argument(
+        "--recipes", nargs="+", default=["dense-int8", "person-demo", "1x4-75-int8"], help="names of recipes"
+    )
     part.add_argument("-o", "--output", type=Path, required=True, help="folder of the shipped files")
     part.set_defaults(run_command=measure)
     return parser

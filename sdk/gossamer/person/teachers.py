@@ -1,9 +1,9 @@
-"""Third-party TFLite person detectors as torch networks, so that they can mark every augmented view on the fly.
+"""Third-party TFLite person detectors as torch networks, so that they can mark every view of the bank.
 
 "Knowledge distillation: A good teacher is patient and consistent" (arXiv 2106.05237): the student matches the teacher
-on the very pixels it sees, mixed-up images included, for very many epochs. That needs the teacher inside the training
-loop; an int8 file runs here in float32 with its weights dequantised and each activation clamped to the range its
-int8 tensor can hold (rounding steps between are left out).
+on the very pixels it sees, mixed-up images included, for very many epochs. That needs teachers that run
+where the views are made; an int8 file runs here in float32 with its weights dequantised and each activation clamped
+to the range its int8 tensor can hold (rounding steps between are left out).
 """
 
 from __future__ import annotations
