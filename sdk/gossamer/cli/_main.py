@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from gossamer._errors import EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
+from gossamer.cli import _interrupt
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> int:
         logging.disable(logging.ERROR)  # libraries log what becomes an error of ours anyway
     try:
         signal.signal(signal.SIGTERM, _terminate)
+        _interrupt.install()
         from gossamer.cli._app import app
 
         code = app.main(args=arguments, prog_name="gossamer", standalone_mode=False)

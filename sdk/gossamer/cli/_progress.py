@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from gossamer.cli import _interrupt
+
 _WIDTH = 24
 _EVERY_S = 0.05
 
@@ -30,6 +32,7 @@ class Bar:
         self._open = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        _interrupt.check()
         if self._quiet:
             return
         now = time.monotonic()
