@@ -104,8 +104,8 @@ class Session:
         self._backends: list[Any] = []
         self._backend_error: BaseException | None = None
         self._manifest: dict[str, Any] | None = None
-        if not 1 <= threads <= 64:
-            raise InputError(f"threads must be 1 to 64, not {threads}")
+        if not isinstance(threads, int) or not 1 <= threads <= 64:
+            raise InputError(f"threads must be a whole number from 1 to 64, not {threads!r}")
         isa_cap = _native.parse_isa(isa)
         self.threads = threads
         try:

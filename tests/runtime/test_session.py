@@ -129,6 +129,12 @@ def test_close(work, x):
             use()
 
 
+@pytest.mark.parametrize("threads", [0, 65, -1, "2", 1.5, None])
+def test_thread_counts_that_make_no_sense(work, threads):
+    with pytest.raises(InputError, match="whole number from 1 to 64"):
+        Session(work.bundle, threads=threads)
+
+
 def test_shared_by_threads(work, x):
     with Session(work.bundle) as session:
         want = session.run(x)
