@@ -70,6 +70,7 @@ typedef struct {
   gs_session *s;
   const gs_node *node;
   const gs_binary_s8_kernel *k; /* S8 */
+  gs_binary_s8_args s8;
 } job;
 
 /* n elements; sa, sb: 1, or 0 for an operand that stays. */
@@ -101,13 +102,21 @@ static void run_f32(const gs_op *op, const float *a, int sa, const float *b, int
   }
 }
 
+/* What the int8 kernel is told besides operands and length: the same for every span of a run. */
+static gs_binary_s8_args arguments_s8(const gs_op *op) {
+  gs_binary_s8_args a = {.ra = op->f[GS_F_RA], .za = op->in[0]->zp, .zb = op->in[1]->zp, .zo = op->out[0]->zp,
+                         .lo = op->p[GS_P_QLO], .hi = op->p[GS_P_QHI]};
+  if (op->p[0] != GS_BIN_MUL) fixed_point(op, &a);
+  return a;
+}
+
 /* n bytes, both operands written out. */
 static void run_s8(const job *j, const void *a, const void *b, void *y, size_t n) {
-  const gs_op *op = j->node->op;
-  gs_binary_s8_args args = {.a = a, .b = b, .y = y, .n = n, .ra = op->f[GS_F_RA],
-                            .za = op->in[0]->zp, .zb = op->in[1]->zp, .zo = op->out[0]->zp,
-                            .lo = op->p[GS_P_QLO], .hi = op->p[GS_P_QHI]};
-  if (op->p[0] != GS_BIN_MUL) fixed_point(op, &args);
+  gs_binary_s8_args args = j->s8;
+  args.a = a;
+  args.b = b;
+  args.y = y;
+  args.n = n;
   j->k->run(&args);
 }
 
@@ -266,7 +275,11 @@ gs_status gs_binary_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const gs_op *op = node->op;
   const gs_tensor *a = op->in[0], *b = op->in[1], *y = op->out[0];
-  job j = {s, node, y->dtype == GS_S8 ? pick(s, op) : NULL};
+  job j = {.s = s, .node = node};
+  if (y->dtype == GS_S8) {
+    j.k = pick(s, op);
+    j.s8 = arguments_s8(op);
+  }
   if (lies_like(a, y) && lies_like(b, y)) gs_run_spans(s, gs_stored_elements(y), flat_span, &j);
   else if (y->layout == GS_LAYOUT_CB && plane_operand(a, y) && plane_operand(b, y))
     gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), plane_task, &j);
