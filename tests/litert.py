@@ -87,3 +87,9 @@ def run_plain(content: bytes, inputs: list[Array]) -> list[Array]:
         interpreter.set_tensor(detail["index"], value)
     interpreter.invoke()
     return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+def difference(a: Array, b: Array) -> tuple[int, float]:
+    """Of two integer batches ``[n, ...]``: the largest difference in steps, and the share of inputs of equal top-1."""
+    flat_a, flat_b = (v.reshape(len(v), -1).astype(np.int32) for v in (a, b))
+    return int(np.abs(flat_a - flat_b).max()), float(np.mean(flat_a.argmax(1) == flat_b.argmax(1)))

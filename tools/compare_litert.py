@@ -11,18 +11,9 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
-
-
-def _difference(a: Array, b: Array) -> tuple[int, float]:
-    flat_a, flat_b = (v.reshape(len(v), -1).astype(np.int32) for v in (a, b))
-    return int(np.abs(flat_a - flat_b).max()), float(np.mean(flat_a.argmax(1) == flat_b.argmax(1)))
 
 
 @click.command(help=__doc__)
@@ -56,7 +47,7 @@ def main(json_file: Path | None) -> None:
             litert.run(model, batch, resolver)
             for resolver in (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF)
         ]
-        found = [_difference(xnnpack, other) for other in (ours, *others)]
+        found = [litert.difference(xnnpack, other) for other in (ours, *others)]
         click.echo(f"{case.file:54s} {len(batch):6d} " + " ".join(f"{s:6d} / {t:5.0%}" for s, t in found))
         names = ("gossamer", "litert_builtin", "litert_reference")
         row = {
