@@ -32,7 +32,7 @@ DEBUG = ["-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer"]
 
 ISA_FLAGS: dict[str, list[str]] = {
     "avx2": ["-mavx2", "-mfma"],
-    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"],
+    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"],
     "neondot": ["-mcpu=generic+dotprod"],
 }
 """Extra flags of files named ``*__<isa>.c``; the rest of a build is for the target's baseline."""

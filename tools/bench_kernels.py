@@ -116,7 +116,7 @@ def kernels() -> list[Kernel]:
     """The matrix kernels that this machine can run on more than one pixel."""
     lib = library()
     lib.gs_test_kernel_name.restype = ctypes.c_char_p
-    info = (ctypes.c_uint32 * 8)()
+    info = (ctypes.c_uint32 * 9)()
     found = []
     for i in range(lib.gs_test_kernel_count()):
         lib.gs_test_kernel_info(i, info)

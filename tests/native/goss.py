@@ -95,7 +95,7 @@ def core() -> ctypes.CDLL:
     lib.gs_test_kernel_count.restype = ctypes.c_uint32
     lib.gs_test_kernel_name.argtypes = [ctypes.c_uint32]
     lib.gs_test_kernel_name.restype = ctypes.c_char_p
-    lib.gs_test_pick_mm.argtypes = [ctypes.c_int] * 4
+    lib.gs_test_pick_mm.argtypes = [*[ctypes.c_int] * 4, ctypes.c_uint32]
     lib.gs_test_pick_mm.restype = ctypes.c_char_p
     lib.gs_test_pick_dw.argtypes = [ctypes.c_int, ctypes.c_int, *[ctypes.c_uint32] * 3]
     lib.gs_test_pick_dw.restype = ctypes.c_char_p

@@ -62,7 +62,7 @@ def test_kernel_names_are_unique_and_follow_the_grammar() -> None:
 @pytest.mark.parametrize("dtype", [F32, S8])
 def test_matrix_kernel_of_the_machine(form: str, gemv: int, dtype: int) -> None:
     lib, isa = core(), core().gs_detect_isa()
-    best = lib.gs_test_pick_mm(isa, dtype, FORMS[form], gemv)
+    best = lib.gs_test_pick_mm(isa, dtype, FORMS[form], gemv, 8)
     if dtype == F32 and form == "4x1":
         assert best is None  # runs as 4x4: one f32 column is one group
         return
@@ -83,7 +83,7 @@ def test_no_kernel_above_the_cap() -> None:
         for dtype in (F32, S8):
             for form in FORMS.values():
                 for gemv in (0, 1):
-                    name = lib.gs_test_pick_mm(cap, dtype, form, gemv)
+                    name = lib.gs_test_pick_mm(cap, dtype, form, gemv, 8)
                     assert name is None or rank[_suffix(name)] <= cap
             for k, s, d in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (3, 1, 2), (7, 3, 1)]:
                 name = lib.gs_test_pick_dw(cap, dtype, k, s, d)

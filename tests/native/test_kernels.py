@@ -98,7 +98,7 @@ def test_this_machine_picks_its_best_kernels(dtype: int, forms: int, gemv: int) 
     pick = lib.gs_test_pick_mm
     pick.restype = ctypes.c_char_p
     for form in range(forms):
-        name = pick(int(lib.gs_detect_isa()), dtype, form, gemv).decode()
+        name = pick(int(lib.gs_detect_isa()), dtype, form, gemv, 8).decode()
         assert name.endswith((f"__{best}", "__neon")), f"dtype {dtype} form {form} gemv {gemv} runs {name}"
 
 

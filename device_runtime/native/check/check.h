@@ -34,5 +34,5 @@ guarded guard_copy(const void *from, size_t used, size_t size, int at_end);
 void guard_free(guarded *g, const char *what);
 
 /* All cases of one micro-kernel; info as gs_test_kernel_info gives it. */
-void run_mm(uint32_t index, const uint32_t info[8]);
+void run_mm(uint32_t index, const uint32_t info[GS_TEST_INFO]);
 #endif

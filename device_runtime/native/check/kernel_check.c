@@ -12,7 +12,7 @@
 #include "check.h"
 
 /* ---- depthwise ---- */
-static void check_dw(uint32_t index, const uint32_t info[8], gs_dw_args a, int wide, int at_end) {
+static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_args a, int wide, int at_end) {
   const gs_dtype t = (gs_dtype)info[2];
   const uint32_t ih = (a.oh - 1) * a.sh + (a.kh - 1) * a.dh + 1, iw = (a.ow - 1) * a.sw + (a.kw - 1) * a.dw + 1;
   const uint32_t lanes = t == GS_S8 ? 4 : 1, taps = a.kh * a.kw, opx = a.oh * a.ow;
@@ -83,7 +83,7 @@ static void check_dw(uint32_t index, const uint32_t info[8], gs_dw_args a, int w
   guard_free(&gq, "scale");
 }
 
-static void run_dw(uint32_t index, const uint32_t info[8]) {
+static void run_dw(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
   static const uint32_t any[][6] = {{3, 3, 1, 1, 1, 1}, {3, 3, 2, 2, 1, 1}, {5, 5, 1, 1, 1, 1}, {5, 5, 2, 2, 1, 1}, {1, 7, 1, 3, 1, 1},
                                     {2, 1, 3, 1, 1, 1}, {3, 3, 1, 1, 2, 2}, {3, 2, 2, 1, 1, 3}, {1, 1, 1, 1, 1, 1}, {10, 8, 2, 2, 1, 1}};
   static const uint32_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 24, 28, 33, 49};
@@ -107,7 +107,7 @@ static void run_dw(uint32_t index, const uint32_t info[8]) {
 }
 
 /* ---- element-wise ---- */
-static void run_binary(uint32_t index, const uint32_t info[8]) {
+static void run_binary(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
   static const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 1000};
   for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (int end = 0; end < 2; end++)
@@ -177,7 +177,7 @@ static void run_lut(uint32_t index) {
 }
 
 int main(int argc, char **argv) {
-  uint32_t info[8];
+  uint32_t info[GS_TEST_INFO];
   if (argc == 2 && strcmp(argv[1], "list") == 0) {
     for (uint32_t i = 0; i < gs_test_kernel_count(); i++) {
       gs_test_kernel_info(i, info);

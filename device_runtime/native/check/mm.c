@@ -23,7 +23,7 @@ static double draw_weight(gs_dtype t, uint32_t extreme) {
   return (double)below(255) - 127;
 }
 
-static weights make_weights(const uint32_t info[8], const mm_case *c) {
+static weights make_weights(const uint32_t info[GS_TEST_INFO], const mm_case *c) {
   weights s;
   const gs_dtype t = (gs_dtype)info[2];
   const gs_form form = (gs_form)info[3];
@@ -65,7 +65,7 @@ static weights make_weights(const uint32_t info[8], const mm_case *c) {
   return s;
 }
 
-static size_t value_bytes(const uint32_t info[8], const gs_packed *p) {
+static size_t value_bytes(const uint32_t info[GS_TEST_INFO], const gs_packed *p) {
   const size_t item = info[2] == GS_F32 ? 4 : info[7] ? 2 : 1, lanes = info[2] == GS_F32 ? 1 : 4;
   if (info[3] == GS_FORM_DENSE) return (size_t)p->row_blocks * p->groups * info[4] * lanes * item;
   if (info[3] == GS_FORM_1X4) return p->entries * lanes * item;
@@ -73,7 +73,7 @@ static size_t value_bytes(const uint32_t info[8], const gs_packed *p) {
   return p->entries * 4 * item;
 }
 
-static void check_mm(uint32_t index, const uint32_t info[8], const mm_case *c, int at_end) {
+static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm_case *c, int at_end) {
   const gs_dtype t = (gs_dtype)info[2];
   const uint32_t lanes = t == GS_S8 ? 4 : 1, groups = c->k / lanes, y_groups = t == GS_S8 ? (c->rows + 3) / 4 : c->rows;
   const size_t stride = c->npx == 1 ? 4 : (size_t)(c->npx + 16 * c->extra) * 4;
@@ -112,7 +112,8 @@ static void check_mm(uint32_t index, const uint32_t info[8], const mm_case *c, i
   guarded gx = guard_new(x_bytes, at_end, 0), gy = guard_new(y_bytes, at_end, 0x33);
   uint8_t *plain = malloc(x_bytes);
   if (!plain) exit(2);
-  for (size_t i = 0; i < x_bytes; i++) plain[i] = c->extreme == 1 ? (rnd() & 1 ? 0x80 : 0x7f) : (uint8_t)rnd();
+  const uint8_t range = info[8] == 7 ? 0x7f : 0xff; /* kernels of seven bits see 0..127 */
+  for (size_t i = 0; i < x_bytes; i++) plain[i] = (c->extreme == 1 ? (rnd() & 1 ? 0x80 : 0x7f) : (uint8_t)rnd()) & range;
   if (t == GS_F32)
     for (size_t i = 0; i + 4 <= x_bytes; i += 4) {
       float v = real();
@@ -200,7 +201,7 @@ static void check_mm(uint32_t index, const uint32_t info[8], const mm_case *c, i
   free(s.values);
 }
 
-void run_mm(uint32_t index, const uint32_t info[8]) {
+void run_mm(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
   static const uint32_t rows[] = {1, 3, 4, 5, 12, 16, 19, 37}, ks[] = {4, 8, 12, 20, 64, 132, 516}, px[] = {16, 32, 48, 64, 80, 144};
   static const uint32_t densities[] = {0, 10, 50, 100};
   const int dense = info[3] == GS_FORM_DENSE, gemv = info[5] == 1;

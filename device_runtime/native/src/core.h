@@ -66,11 +66,18 @@ typedef struct {
 
 typedef struct gs_pool gs_pool;
 
+/* Bounds of the stored values of an int8 tensor, both inclusive. */
+typedef struct {
+  int32_t lo, hi;
+} gs_range;
+
 struct gs_session {
   const gs_model *model;
   gs_options options; /* isa_cap resolved: never GS_ISA_BEST */
   uint8_t *arena;     /* 64-byte aligned, zeroed at open, GS_ARENA_SLACK bytes behind it */
   gs_node *nodes;
+  gs_range *ranges;   /* per tensor of the model; within the block of nodes */
+  const gs_loops *loops;
   void *scratch;      /* shared by all operators, one slice per thread; 64-byte aligned */
   size_t scratch_size; /* of one thread's slice, multiple of 64 */
   gs_pool *pool;      /* NULL when threads == 1 */
@@ -118,6 +125,16 @@ size_t gs_index(const gs_tensor *t, const uint32_t *coord);
 void gs_session_need_scratch(gs_session *s, size_t bytes);
 static inline void *gs_scratch(const gs_session *s, uint32_t thread) {
   return (uint8_t *)s->scratch + (size_t)thread * s->scratch_size;
+}
+
+/* ranges.c: bounds of what an int8 tensor may hold; fill runs once, before operators are prepared. Lanes and pixels of padding
+ * are outside of it. */
+void gs_ranges_fill(gs_session *s);
+gs_range gs_range_of(const gs_session *s, const gs_tensor *t);
+/* 7 when every value that a window reads of x, its padding included, lies in 0..127, else 8. */
+static inline uint32_t gs_x_bits(const gs_session *s, const gs_tensor *x) {
+  gs_range r = gs_range_of(s, x);
+  return r.lo >= 0 && x->zp >= 0 ? 7 : 8;
 }
 
 /* pool.c: runs task(arg, index, thread) for index in [0, n); on the caller's thread alone when pool is NULL. */

@@ -17,13 +17,14 @@ const uint32_t gs_n_tables = sizeof gs_tables / sizeof *gs_tables;
 /* A build holds the kernels of one family only, so that "at or below" is a comparison of numbers. */
 static bool allowed(gs_isa kernel, gs_isa cap) { return kernel <= cap; }
 
-const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv) {
+const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits) {
   const gs_mm_kernel *best = NULL;
   for (uint32_t t = 0; t < gs_n_tables; t++)
     for (uint32_t i = 0; i < gs_tables[t]->n_mm; i++) {
       const gs_mm_kernel *k = &gs_tables[t]->mm[i];
       if (k->dtype != dtype || k->form != form || (k->tile_px == 1) != (gemv != 0) || !allowed(k->isa, isa)) continue;
-      if (best == NULL || k->isa > best->isa) best = k;
+      if (k->x_bits < x_bits) continue;
+      if (best == NULL || k->isa > best->isa || (k->isa == best->isa && k->x_bits < best->x_bits)) best = k;
     }
   return best;
 }
@@ -77,6 +78,16 @@ const gs_lut_kernel *gs_pick_lut(gs_isa isa) {
   for (uint32_t t = 0; t < gs_n_tables; t++)
     for (uint32_t i = 0; i < gs_tables[t]->n_lut; i++) {
       const gs_lut_kernel *k = &gs_tables[t]->lut[i];
+      if (allowed(k->isa, isa) && (best == NULL || k->isa > best->isa)) best = k;
+    }
+  return best;
+}
+
+const gs_loops *gs_pick_loops(gs_isa isa) {
+  const gs_loops *best = NULL;
+  for (uint32_t t = 0; t < gs_n_tables; t++)
+    for (uint32_t i = 0; i < gs_tables[t]->n_loops; i++) {
+      const gs_loops *k = gs_tables[t]->loops[i];
       if (allowed(k->isa, isa) && (best == NULL || k->isa > best->isa)) best = k;
     }
   return best;

@@ -13,6 +13,9 @@
 #define GS_PX 16u      /* tiles are multiples of this many pixels */
 #define GS_WSLACK 64u
 
+/* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
+typedef uint32_t __attribute__((may_alias)) gs_word;
+
 /* Requantisation of NUMERICS.md: q = clamp(round_half_even((float)acc * scale[row]) + zp, lo, hi). */
 typedef struct {
   const float *scale; /* one per output row, padded to the packed rows with 0 */
@@ -83,20 +86,28 @@ typedef struct gs_mm_kernel {
    * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
    * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16. */
   int widen;
+  uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
+                        pixels of padding may hold anything: their weights are zero or their results unused */
   void (*run)(const gs_mm_args *a);
 } gs_mm_kernel;
 
-/* Depthwise over one padded plane group. */
+/* Depthwise over rows of one plane group. A kernel that pads reads the plane where it lies: tap (ky, kx) of output (oy, ox)
+ * is row oy*sh + ky*dh - top, column ox*sw + kx*dw - left of x, and reads as pad outside [0, ih) x [0, iw). Any other kernel
+ * gets rows that are padded already (top and left 0, every tap inside) with 64 bytes of slack behind. */
 typedef struct {
-  const void *x;     /* padded input: S8 [rows][x_row bytes] of 4-lane pixels; F32 of single pixels; 64 bytes of slack behind */
+  const void *x;     /* S8 [rows][x_row bytes] of 4-lane pixels; F32 of single pixels */
   size_t x_row;      /* bytes between input rows, multiple of 4 */
-  void *y;           /* output plane: pixel (oy, ox) at y + (oy*ow + ox)*4 bytes (both dtypes) */
+  void *y;           /* output: pixel (oy, ox) at y + (oy*ow + ox)*4 bytes (both dtypes) */
   uint32_t oh, ow, kh, kw, sh, sw, dh, dw;
   const void *w;     /* S8: int16 [kh*kw][4]; F32: float [kh*kw] */
   const void *bias;  /* S8: int32[4]; F32: float[1] */
   gs_requant q;      /* S8: scale[4] */
   float lo, hi;
-  uint32_t y_px;     /* pixels of the output plane that may be written: oh*ow rounded up to GS_PX, or oh*ow when that is 1 */
+  uint32_t y_px;     /* pixels from y on that may be written: at least oh*ow */
+  uint32_t ih, iw;   /* of x, for kernels that pad */
+  int32_t top, left; /* top is negative where the rows start further down the plane */
+  uint32_t pad;      /* word of padding */
+  uint32_t flip;     /* kernels that pad: every word of y is xored with it, as a matrix kernel of x_offset 128 wants its x */
 } gs_dw_args;
 
 typedef struct {
@@ -104,6 +115,7 @@ typedef struct {
   gs_isa isa;
   gs_dtype dtype;
   uint32_t kh, kw, sh, sw; /* shape it is for; 0: any (dilation 1 only unless all four are 0) */
+  int pads;          /* reads unpadded planes and obeys flip */
   void (*run)(const gs_dw_args *a);
 } gs_dw_kernel;
 
@@ -131,6 +143,30 @@ typedef struct {
   void (*run)(const uint8_t *x, uint8_t *y, size_t n, const uint8_t table[256]);
 } gs_lut_kernel;
 
+/* Plain loops over words and bytes, written once (kernels/loops.h) and compiled for every instruction set. Words are pixels:
+ * four int8 channels or one f32. */
+typedef struct {
+  const char *name;
+  gs_isa isa;
+  /* y[i] = x[i*step] ^ flip */
+  void (*gather)(const gs_word *x, size_t n, size_t step, gs_word flip, gs_word *y);
+  /* The same of n words (a multiple of 16) of which those with a clear bit in inside[i / 16] are padding: they become
+   * pad ^ flip and x is not read there. NULL where runs of gather are as fast. */
+  void (*window)(const gs_word *x, size_t n, const uint16_t *inside, gs_word pad, gs_word flip, gs_word *y);
+  /* Quantize of NUMERICS.md, to the bytes of S8 or U8 */
+  void (*quantize)(const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi, uint8_t *y);
+  /* y[i] = bytes plane[0][i], plane[1][i], ...; lanes from n_planes on are zero */
+  void (*interleave)(const uint8_t *const plane[4], uint32_t n_planes, size_t n, gs_word *y);
+  /* y[i] = the first `lanes` (1 to 4) bytes of x at x + i*step, the others zero */
+  void (*spread)(const uint8_t *x, size_t n, size_t step, uint32_t lanes, gs_word *y);
+  /* y[i] = max(y[i], x[i*step]) for every byte, and for floats */
+  void (*max_s8)(const int8_t *x, size_t n, size_t step, int8_t *y);
+  void (*max_f32)(const float *x, size_t n, size_t step, float *y);
+  /* y[lane] += the sum of n pixels; y[0] += the sum of n floats in some order */
+  void (*sum_s8)(const int8_t *x, size_t n, int32_t y[4]);
+  void (*sum_f32)(const float *x, size_t n, float *y);
+} gs_loops;
+
 /* One table per instruction set, each in kernels/<arch>/table.c; a table is present only in builds for its machine. */
 typedef struct {
   const gs_mm_kernel *mm;
@@ -141,6 +177,8 @@ typedef struct {
   uint32_t n_binary;
   const gs_lut_kernel *lut;
   uint32_t n_lut;
+  const gs_loops *const *loops;
+  uint32_t n_loops;
 } gs_kernel_table;
 
 extern const gs_kernel_table gs_table_scalar;
@@ -158,12 +196,14 @@ extern const gs_kernel_table gs_table_wasm;
 extern const gs_kernel_table *const gs_tables[];
 extern const uint32_t gs_n_tables;
 
-/* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. */
-const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv);
+/* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. x_bits: 7 when x
+ * is known to lie in 0..127, else 8. */
+const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits);
 const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
                                uint32_t dh, uint32_t dw);
 const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op);
 const gs_lut_kernel *gs_pick_lut(gs_isa isa);
+const gs_loops *gs_pick_loops(gs_isa isa);
 
 /* src/pack.c: canonical matrix -> packed weights of one kernel. x_stride: what off is multiplied by. bias may be NULL. */
 gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,

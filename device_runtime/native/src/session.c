@@ -60,12 +60,15 @@ static gs_status make_nodes(gs_session *s, gs_error *error) {
   const gs_model *m = s->model;
   uint64_t operands = 0;
   for (uint32_t i = 0; i < m->n_ops; i++) operands += (uint64_t)m->ops[i].n_in + m->ops[i].n_out;
-  uint64_t nodes = (uint64_t)m->n_ops * sizeof(gs_node), total = nodes + operands * sizeof(void *);
+  uint64_t nodes = (uint64_t)m->n_ops * sizeof(gs_node), pointed = nodes + operands * sizeof(void *);
+  uint64_t total = pointed + (uint64_t)m->n_tensors * sizeof(gs_range);
   s->nodes = total <= SIZE_MAX ? gs_alloc((size_t)total) : NULL;
   s->arena = m->arena_size < SIZE_MAX - GS_ARENA_SLACK ? gs_alloc((size_t)m->arena_size + GS_ARENA_SLACK) : NULL;
   if (s->nodes == NULL || s->arena == NULL)
     return gs_fail(error, GS_E_MEMORY, "out of memory for an arena of %llu bytes", (unsigned long long)m->arena_size);
   void **pointers = (void **)((uint8_t *)s->nodes + nodes);
+  s->ranges = (gs_range *)((uint8_t *)s->nodes + pointed);
+  s->loops = gs_pick_loops(s->options.isa_cap);
   for (uint32_t i = 0; i < m->n_ops; i++) {
     gs_node *node = &s->nodes[i];
     const gs_op *op = node->op = &m->ops[i];
@@ -89,6 +92,7 @@ static gs_status prepare(gs_session *s, gs_error *error) {
     s->pool = gs_pool_open(s->options.threads);
     if (s->pool == NULL) return gs_fail(error, GS_E_MEMORY, "cannot start %u threads", s->options.threads);
   }
+  gs_ranges_fill(s);
   for (uint32_t i = 0; i < s->model->n_ops; i++) {
     const gs_op_type *type = &gs_op_types[s->nodes[i].op->kind];
     if (type->prepare == NULL) continue;

@@ -52,16 +52,16 @@ const char *gs_test_kernel_name(uint32_t i) {
   return k.mm ? k.mm->name : k.dw ? k.dw->name : k.binary ? k.binary->name : k.lut ? k.lut->name : NULL;
 }
 
-gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]) {
+gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]) {
   const any_kernel k = find(i);
-  for (int n = 0; n < 8; n++) info[n] = 0;
+  for (int n = 0; n < GS_TEST_INFO; n++) info[n] = 0;
   if (k.mm) {
-    const uint32_t v[8] = {FAMILY_MM, k.mm->isa, k.mm->dtype, k.mm->form, k.mm->rows, k.mm->tile_px,
-                           (uint32_t)k.mm->x_offset, (uint32_t)k.mm->widen};
-    for (int n = 0; n < 8; n++) info[n] = v[n];
+    const uint32_t v[GS_TEST_INFO] = {FAMILY_MM, k.mm->isa, k.mm->dtype, k.mm->form, k.mm->rows, k.mm->tile_px,
+                           (uint32_t)k.mm->x_offset, (uint32_t)k.mm->widen, k.mm->x_bits};
+    for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.dw) {
-    const uint32_t v[8] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, 0};
-    for (int n = 0; n < 8; n++) info[n] = v[n];
+    const uint32_t v[GS_TEST_INFO] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, (uint32_t)k.dw->pads, 0};
+    for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.binary) {
     info[0] = FAMILY_BINARY;
     info[1] = k.binary->isa;
@@ -116,8 +116,8 @@ gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, co
   return GS_OK;
 }
 
-const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv) {
-  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv);
+const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits) {
+  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv, x_bits);
   return k != NULL ? k->name : NULL;
 }
 

@@ -11,12 +11,13 @@ GS_API void gs_test_fail_alloc_after(long k);
 GS_API uint32_t gs_test_kernel_count(void);
 GS_API const char *gs_test_kernel_name(uint32_t i);
 /* Names of what the pick functions choose; NULL when there is no such kernel. */
-GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv);
+GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits);
 GS_API const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation);
 
-/* info: family (0 mm, 1 dw, 2 binary, 3 lut), isa, then of mm: dtype, form, rows, tile_px, x_offset, widen; of dw: dtype, kh,
- * kw, sh, sw, 0; of binary: op. */
-GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[8]);
+/* info: family (0 mm, 1 dw, 2 binary, 3 lut), isa, then of mm: dtype, form, rows, tile_px, x_offset, widen, x_bits; of dw:
+ * dtype, kh, kw, sh, sw, pads, 0; of binary: op. */
+#define GS_TEST_INFO 9
+GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]);
 GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                                  gs_packed *out);
 GS_API void gs_test_packed_free(gs_packed *p);

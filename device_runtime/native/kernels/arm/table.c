@@ -45,6 +45,8 @@
   M(gs_s8_add_8__neon, NEON, ADD) \
   M(gs_s8_mul_8__neon, NEON, MUL)
 
+#define LOOPS_LIST(M) M(gs_loops__neon, NEON)
+
 #include "../table.h"
 
 const gs_kernel_table gs_table_arm = GS_TABLE;

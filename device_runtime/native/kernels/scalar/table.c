@@ -2,9 +2,10 @@
 #include "scalar.h"
 
 #define PAIR(dtype_, fn, form_)                                                                        \
-  {.name = #fn "_4x16__scalar", .isa = GS_ISA_SCALAR, .dtype = dtype_, .form = form_, .rows = 4,       \
+  {.name = #fn "_4x16__scalar", .isa = GS_ISA_SCALAR, .dtype = dtype_, .form = form_, .rows = 4, .x_bits = 8, \
    .tile_px = GS_PX, .run = fn##_4x16__scalar},                                                        \
-      {.name = #fn "_4x1__scalar", .isa = GS_ISA_SCALAR, .dtype = dtype_, .form = form_, .rows = 4, .tile_px = 1, \
+      {.name = #fn "_4x1__scalar", .isa = GS_ISA_SCALAR, .dtype = dtype_, .form = form_, .rows = 4, .x_bits = 8, \
+       .tile_px = 1, \
        .run = fn##_4x1__scalar}
 
 static const gs_mm_kernel mm[] = {
@@ -24,10 +25,13 @@ static const gs_binary_s8_kernel binary[] = {
 static const gs_lut_kernel lut[] = {
     {.name = "gs_lut__scalar", .isa = GS_ISA_SCALAR, .run = gs_lut__scalar},
 };
+extern const gs_loops gs_loops__scalar;
+static const gs_loops *const loops[] = {&gs_loops__scalar};
 
 const gs_kernel_table gs_table_scalar = {
     .mm = mm,   .n_mm = sizeof mm / sizeof *mm,
     .dw = dw,   .n_dw = sizeof dw / sizeof *dw,
     .binary = binary, .n_binary = sizeof binary / sizeof *binary,
     .lut = lut, .n_lut = sizeof lut / sizeof *lut,
+    .loops = loops, .n_loops = sizeof loops / sizeof *loops,
 };

@@ -39,6 +39,8 @@
   M(gs_s8_add_8__wasm128, WASM128, ADD) \
   M(gs_s8_mul_8__wasm128, WASM128, MUL)
 
+#define LOOPS_LIST(M) M(gs_loops__wasm128, WASM128)
+
 #include "../table.h"
 
 const gs_kernel_table gs_table_wasm = GS_TABLE;

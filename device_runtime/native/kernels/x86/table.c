@@ -53,6 +53,8 @@
 
 #define LUT_LIST(M) M(gs_lut_64__avx512vnni, AVX512VNNI)
 
+#define LOOPS_LIST(M) M(gs_loops__avx2, AVX2) M(gs_loops__avx512vnni, AVX512VNNI)
+
 #include "../table.h"
 
 const gs_kernel_table gs_table_x86 = GS_TABLE;

@@ -3,9 +3,6 @@
 #define GS_OPS_COMMON_H
 #include "../core.h"
 
-/* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
-typedef uint32_t __attribute__((may_alias)) gs_word;
-
 #define GS_TRY(call)                        \
   do {                                      \
     gs_status status_ = (call);             \

@@ -1,6 +1,7 @@
 /* Conv: tiles of output pixels, gathered or read in place, times packed weights; dense or sparse, f32 and int8. */
 #include <string.h>
 
+#include "gather.h"
 #include "mm.h"
 #include "ops.h"
 
@@ -13,6 +14,8 @@ typedef struct {
   bool direct;       /* the kernel reads x where it lies */
   bool lanes_in, lanes_out; /* int8 groups that start within four channels */
   size_t x_bytes;    /* of the gathered tile in scratch */
+  uint16_t *inside;  /* behind packed; NULL where the window needs none */
+  uint32_t inside_row;
 } conv_state;
 
 gs_status gs_conv_check(const gs_op *op, gs_error *error) {
@@ -58,12 +61,18 @@ gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   const gs_tensor *x = op->in[0], *y = op->out[0];
   gs_window w = gs_window_of(op);
   uint32_t groups = (uint32_t)op->p[GS_P_GROUPS];
-  uint64_t bytes = sizeof(conv_state) + (uint64_t)groups * sizeof(gs_packed);
+  size_t inside = gs_inside_entries(s->loops, x, y, &w);
+  uint64_t bytes = sizeof(conv_state) + (uint64_t)groups * sizeof(gs_packed) + inside * sizeof(uint16_t);
   conv_state *c = bytes > GS_SCRATCH_MAX ? NULL : gs_alloc((size_t)bytes);
   if (!c) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for its state");
   node->state = c;
   node->state_bytes = (size_t)bytes;
   c->packed = (gs_packed *)(c + 1);
+  if (inside) {
+    c->inside = (uint16_t *)(c->packed + groups);
+    c->inside_row = gs_ceil_div(y->dims[2] * y->dims[3], 16);
+    gs_inside_fill(x, y, &w, c->inside);
+  }
   c->groups = groups;
   c->cin = x->dims[1] / groups;
   c->cout = y->dims[1] / groups;
@@ -97,7 +106,7 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
   const gs_op *op = j->node->op;
   const gs_tensor *x = op->in[0];
   if (c->direct) return image + ((size_t)group * c->kgroups * x->pstride + px0) * 4;
-  gs_gather g = {.src = (const gs_word *)image, .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
+  gs_gather g = {.loops = j->s->loops, .src = (const gs_word *)image, .inside = c->inside, .inside_row = c->inside_row, .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
                  .groups = c->kgroups, .out_width = op->out[0]->dims[3], .window = gs_window_of(op),
                  .pad = gs_pad_word(x), .flip = gs_flip_word(c->k)};
   if (c->lanes_in) {

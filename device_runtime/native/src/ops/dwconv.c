@@ -1,7 +1,8 @@
-/* Depthwise Conv: one plane of four int8 channels or one f32 channel at a time, padded in scratch where the window needs. */
+/* Depthwise Conv: rows of one plane of four int8 channels or one f32 channel at a time, padded in scratch where the kernel
+ * does not pad by itself. */
 #include <string.h>
 
-#include "common.h"
+#include "dwconv.h"
 #include "ops.h"
 
 typedef struct {
@@ -10,8 +11,8 @@ typedef struct {
   uint8_t *bias;     /* per output group int32[4] or float */
   float *scale;      /* S8: per output channel, padded to 4 */
   uint32_t groups;   /* output channel groups */
-  uint32_t rows, cols; /* of the padded plane */
-  bool direct;
+  uint32_t cols;     /* of padded rows */
+  bool direct;       /* the kernel reads x where it lies */
 } dw_state;
 
 gs_status gs_dwconv_check(const gs_op *op, gs_error *error) {
@@ -81,10 +82,9 @@ gs_status gs_dwconv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   arrange(op, d, taps);
   d->k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw);
   if (!d->k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no depthwise kernel");
-  d->rows = (y->dims[2] - 1) * w.sh + (w.kh - 1) * w.dh + 1;
   d->cols = (y->dims[3] - 1) * w.sw + (w.kw - 1) * w.dw + 1;
-  d->direct = !(w.pt | w.pl | w.pb | w.pr) && (!q || op->p[GS_P_GROUPS] == 1);
-  if (!d->direct) GS_TRY(gs_want_scratch(s, op, (uint64_t)d->rows * d->cols * 4 + 64, error));
+  d->direct = (d->k->pads || !(w.pt | w.pl | w.pb | w.pr)) && (!q || op->p[GS_P_GROUPS] == 1);
+  GS_TRY(gs_want_scratch(s, op, gs_dw_scratch(node, y->dims[2]), error));
   node->kernel = d->k->name;
   node->weight_count = gs_elements(values);
   for (uint64_t i = 0; i < node->weight_count; i++)
@@ -99,31 +99,43 @@ static void fill(gs_word *to, size_t n, gs_word v) {
   for (size_t i = 0; i < n; i++) to[i] = v;
 }
 
-/* One plane, padded. */
-static void pad_plane(const dw_state *d, const gs_tensor *x, const gs_window *w, const gs_word *from, gs_word *to) {
+/* Rows of a plane that a range of output rows reads: the first, which may lie above the plane, and how many. */
+typedef struct {
+  int64_t first;
+  uint32_t n;
+} rows_read;
+
+static rows_read rows_of(const gs_window *w, uint32_t oy0, uint32_t oy1) {
+  rows_read r = {(int64_t)oy0 * w->sh - w->pt, (oy1 - oy0 - 1) * w->sh + (w->kh - 1) * w->dh + 1};
+  return r;
+}
+
+/* Rows of one plane, padded. */
+static void pad_plane(const dw_state *d, const gs_tensor *x, const gs_window *w, rows_read rows, const gs_word *from, gs_word *to) {
   gs_word pad = gs_pad_word(x);
   uint32_t left = w->pl < d->cols ? w->pl : d->cols;
   uint32_t mid = x->dims[3] < d->cols - left ? x->dims[3] : d->cols - left;
-  for (uint32_t r = 0; r < d->rows; r++, to += d->cols) {
-    if (r < w->pt || r - w->pt >= x->dims[2]) {
+  for (uint32_t r = 0; r < rows.n; r++, to += d->cols) {
+    int64_t iy = rows.first + r;
+    if (iy < 0 || iy >= x->dims[2]) {
       fill(to, d->cols, pad);
       continue;
     }
     fill(to, left, pad);
-    memcpy(to + left, from + (size_t)(r - w->pt) * x->dims[3], (size_t)mid * 4);
+    memcpy(to + left, from + (size_t)iy * x->dims[3], (size_t)mid * 4);
     fill(to + left + mid, d->cols - left - mid, pad);
   }
 }
 
-/* One padded plane of four int8 channels gathered for outputs [o, o + 4) of a multiplier above one. */
-static void pad_lanes(const dw_state *d, const gs_tensor *x, const gs_window *w, const uint8_t *image, uint32_t o,
+/* Padded rows of four int8 channels gathered for outputs [o, o + 4) of a multiplier above one. */
+static void pad_lanes(const dw_state *d, const gs_tensor *x, const gs_window *w, rows_read rows, const uint8_t *image, uint32_t o,
                       uint32_t multiplier, uint8_t *to) {
   for (uint32_t lane = 0; lane < 4; lane++) {
     uint32_t c = (o + lane) / multiplier;
     const uint8_t *from = image + (size_t)(c / 4) * x->pstride * 4 + c % 4;
-    for (uint32_t r = 0; r < d->rows; r++)
+    for (uint32_t r = 0; r < rows.n; r++)
       for (uint32_t i = 0; i < d->cols; i++) {
-        int64_t iy = (int64_t)r - w->pt, ix = (int64_t)i - w->pl;
+        int64_t iy = rows.first + r, ix = (int64_t)i - w->pl;
         bool inside = c < x->dims[1] && iy >= 0 && iy < x->dims[2] && ix >= 0 && ix < x->dims[3];
         to[((size_t)r * d->cols + i) * 4 + lane] =
             inside ? from[((size_t)iy * x->dims[3] + (size_t)ix) * 4] : (uint8_t)(int8_t)x->zp;
@@ -131,32 +143,48 @@ static void pad_lanes(const dw_state *d, const gs_tensor *x, const gs_window *w,
   }
 }
 
-typedef struct {
-  const gs_session *s;
-  const gs_node *node;
-  const dw_state *d;
-} job;
+uint64_t gs_dw_scratch(const gs_node *node, uint32_t rows) {
+  const dw_state *d = node->state;
+  if (d->direct) return 0;
+  gs_window w = gs_window_of(node->op);
+  return ((uint64_t)rows_of(&w, 0, rows).n * d->cols * 4 + 64 + 63) / 64 * 64;
+}
 
-static void dw_task(void *arg, uint32_t index, uint32_t thread) {
-  const job *j = arg;
-  const dw_state *d = j->d;
-  const gs_op *op = j->node->op;
+bool gs_dw_flips(const gs_node *node) {
+  const dw_state *d = node->state;
+  return d->k->pads && d->direct;
+}
+
+void gs_dw_rows(const gs_node *node, uint32_t image, uint32_t group, uint32_t oy0, uint32_t oy1, void *out, uint32_t out_px,
+                gs_word flip, void *scratch) {
+  const dw_state *d = node->state;
+  const gs_op *op = node->op;
   const gs_tensor *x = op->in[0], *y = op->out[0];
   gs_window w = gs_window_of(op);
-  uint32_t image = index / d->groups, group = index % d->groups, taps = w.kh * w.kw;
-  uint32_t multiplier = (uint32_t)op->p[GS_P_GROUPS];
+  uint32_t taps = w.kh * w.kw, multiplier = (uint32_t)op->p[GS_P_GROUPS];
   bool q = x->dtype == GS_S8;
-  const gs_word *xi = (const gs_word *)j->node->in[0] + (size_t)image * gs_plane_groups(x) * x->pstride;
+  const gs_word *xi = (const gs_word *)node->in[0] + (size_t)image * gs_plane_groups(x) * x->pstride;
   const gs_word *plane = xi + (size_t)(q ? group : group / multiplier) * x->pstride;
-  gs_word *scratch = gs_scratch(j->s, thread);
-  if (q && multiplier > 1) pad_lanes(d, x, &w, (const uint8_t *)xi, group * 4, multiplier, (uint8_t *)scratch);
-  else if (!d->direct) pad_plane(d, x, &w, plane, scratch);
-  gs_dw_args a = {.x = d->direct ? plane : scratch, .x_row = (size_t)(d->direct ? x->dims[3] : d->cols) * 4,
-                  .y = (gs_word *)j->node->out[0] + (size_t)index * y->pstride,
-                  .oh = y->dims[2], .ow = y->dims[3], .kh = w.kh, .kw = w.kw, .sh = w.sh, .sw = w.sw, .dh = w.dh,
-                  .dw = w.dw, .w = d->weights + (size_t)group * taps * (q ? 8 : 4),
-                  .bias = d->bias + (size_t)group * (q ? 16 : 4), .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI],
-                  .y_px = gs_round_px(y->dims[2] * y->dims[3])};
+  rows_read rows = rows_of(&w, oy0, oy1);
+  gs_dw_args a = {.x = scratch, .x_row = (size_t)d->cols * 4, .y = out, .oh = oy1 - oy0, .ow = y->dims[3], .kh = w.kh, .kw = w.kw,
+                  .sh = w.sh, .sw = w.sw, .dh = w.dh, .dw = w.dw, .w = d->weights + (size_t)group * taps * (q ? 8 : 4),
+                  .bias = d->bias + (size_t)group * (q ? 16 : 4), .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI], .y_px = out_px,
+                  .ih = rows.n, .iw = d->cols, .pad = gs_pad_word(x), .flip = flip};
+  if (d->direct && d->k->pads) {
+    a.x = plane;
+    a.x_row = (size_t)x->dims[3] * 4;
+    a.ih = x->dims[2];
+    a.iw = x->dims[3];
+    a.top = (int32_t)-rows.first;
+    a.left = (int32_t)w.pl;
+  } else if (d->direct) {
+    a.x = plane + (size_t)rows.first * x->dims[3];
+    a.x_row = (size_t)x->dims[3] * 4;
+  } else if (q && multiplier > 1) {
+    pad_lanes(d, x, &w, rows, (const uint8_t *)xi, group * 4, multiplier, scratch);
+  } else {
+    pad_plane(d, x, &w, rows, plane, scratch);
+  }
   if (q) {
     a.q.scale = d->scale + (size_t)group * 4;
     a.q.zp = y->zp;
@@ -166,10 +194,23 @@ static void dw_task(void *arg, uint32_t index, uint32_t thread) {
   d->k->run(&a);
 }
 
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+} job;
+
+static void dw_task(void *arg, uint32_t index, uint32_t thread) {
+  const job *j = arg;
+  const dw_state *d = j->node->state;
+  const gs_tensor *y = j->node->op->out[0];
+  gs_dw_rows(j->node, index / d->groups, index % d->groups, 0, y->dims[2], (gs_word *)j->node->out[0] + (size_t)index * y->pstride,
+             gs_round_px(y->dims[2] * y->dims[3]), 0, gs_scratch(j->s, thread));
+}
+
 gs_status gs_dwconv_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const dw_state *d = node->state;
-  job j = {s, node, d};
+  job j = {s, node};
   gs_pool_run(s->pool, node->op->out[0]->dims[0] * d->groups, dw_task, &j);
   return GS_OK;
 }

@@ -24,6 +24,7 @@ gs_status gs_layout_check(const gs_op *op, gs_error *error) {
 typedef struct {
   uint8_t *row, *cb;
   uint32_t channels, area, pstride;
+  const gs_loops *loops;
 } image;
 
 static uint32_t lanes_of(const image *m, uint32_t group) {
@@ -32,17 +33,9 @@ static uint32_t lanes_of(const image *m, uint32_t group) {
 
 static void nchw_s8_to_cb(const image *m, uint32_t p0, uint32_t p1) {
   for (uint32_t g = 0; g * 4 < m->channels; g++) {
-    const uint8_t *from = m->row + (size_t)g * 4 * m->area;
-    gs_word *to = (gs_word *)m->cb + (size_t)g * m->pstride;
-    if (lanes_of(m, g) == 4) {
-      const uint8_t *b = from + m->area, *c = b + m->area, *d = c + m->area;
-      for (uint32_t p = p0; p < p1; p++)
-        to[p] = from[p] | (gs_word)b[p] << 8 | (gs_word)c[p] << 16 | (gs_word)d[p] << 24;
-      continue;
-    }
-    for (uint32_t p = p0; p < p1; p++) to[p] = from[p];
-    for (uint32_t l = 1; l < lanes_of(m, g); l++)
-      for (uint32_t p = p0; p < p1; p++) to[p] |= (gs_word)from[(size_t)l * m->area + p] << 8 * l;
+    const uint8_t *from = m->row + (size_t)g * 4 * m->area + p0, *plane[4] = {from, from, from, from};
+    for (uint32_t l = 1; l < lanes_of(m, g); l++) plane[l] = from + (size_t)l * m->area;
+    m->loops->interleave(plane, lanes_of(m, g), p1 - p0, (gs_word *)m->cb + (size_t)g * m->pstride + p0);
   }
 }
 
@@ -55,17 +48,9 @@ static void cb_to_nchw_s8(const image *m, uint32_t p0, uint32_t p1) {
 }
 
 static void nhwc_s8_to_cb(const image *m, uint32_t p0, uint32_t p1) {
-  uint32_t whole = m->channels / 4, rest = m->channels % 4;
-  for (uint32_t g = 0; g < whole; g++) {
-    const uint8_t *from = m->row + (size_t)p0 * m->channels + g * 4;
-    gs_word *to = (gs_word *)m->cb + (size_t)g * m->pstride;
-    for (uint32_t p = p0; p < p1; p++, from += m->channels) memcpy(&to[p], from, 4);
-  }
-  if (!rest) return;
-  const uint8_t *from = m->row + (size_t)p0 * m->channels + whole * 4;
-  gs_word *to = (gs_word *)m->cb + (size_t)whole * m->pstride;
-  for (uint32_t p = p0; p < p1; p++, from += m->channels)
-    to[p] = from[0] | (rest > 1 ? (gs_word)from[1] << 8 : 0) | (rest > 2 ? (gs_word)from[2] << 16 : 0);
+  for (uint32_t g = 0; g * 4 < m->channels; g++)
+    m->loops->spread(m->row + (size_t)p0 * m->channels + (size_t)g * 4, p1 - p0, m->channels, lanes_of(m, g),
+                     (gs_word *)m->cb + (size_t)g * m->pstride + p0);
 }
 
 static void cb_to_nhwc_s8(const image *m, uint32_t p0, uint32_t p1) {
@@ -95,9 +80,15 @@ static void move_f32(const image *m, bool nhwc, bool to_cb, uint32_t p0, uint32_
   }
 }
 
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+} job;
+
 static void layout_task(void *arg, uint32_t index, uint32_t thread) {
   (void)thread;
-  const gs_node *node = arg;
+  const job *j = arg;
+  const gs_node *node = j->node;
   const gs_op *op = node->op;
   bool to_cb = op->out[0]->layout == GS_LAYOUT_CB, nhwc = op->p[0] != 0;
   const gs_tensor *t = to_cb ? op->out[0] : op->in[0];
@@ -106,7 +97,7 @@ static void layout_task(void *arg, uint32_t index, uint32_t thread) {
   uint32_t last = area - first < SPAN_PX ? area : first + SPAN_PX;
   size_t item = gs_dtype_size(t->dtype);
   uint8_t *in = (uint8_t *)(uintptr_t)node->in[0], *out = node->out[0];
-  image m = {to_cb ? in : out, to_cb ? out : in, t->dims[1], area, t->pstride};
+  image m = {to_cb ? in : out, to_cb ? out : in, t->dims[1], area, t->pstride, j->s->loops};
   m.row += (size_t)n * t->dims[1] * area * item;
   m.cb += (size_t)n * gs_plane_groups(t) * t->pstride * 4;
   uint32_t step = nhwc ? TILE_PX : SPAN_PX; /* planes gain nothing from small tiles */
@@ -121,6 +112,7 @@ static void layout_task(void *arg, uint32_t index, uint32_t thread) {
 gs_status gs_layout_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const gs_tensor *y = node->op->out[0], *t = y->layout == GS_LAYOUT_CB ? y : node->op->in[0];
-  gs_pool_run(s->pool, t->dims[0] * gs_ceil_div(t->dims[2] * t->dims[3], SPAN_PX), layout_task, node);
+  job j = {s, node};
+  gs_pool_run(s->pool, t->dims[0] * gs_ceil_div(t->dims[2] * t->dims[3], SPAN_PX), layout_task, &j);
   return GS_OK;
 }

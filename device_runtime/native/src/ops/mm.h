@@ -1,4 +1,4 @@
-/* What CONV and GEMM share: choosing a micro-kernel for stored weights, packing for it, gathering tiles of pixels. */
+/* What CONV and GEMM share: choosing a micro-kernel for stored weights, packing for it, sizes of tiles. */
 #ifndef GS_OPS_MM_H
 #define GS_OPS_MM_H
 #include "common.h"
@@ -10,20 +10,6 @@ gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, const gs_
  * number of output pixels of one run. packed has room for `groups`. */
 gs_status gs_pack_weights(gs_node *node, const gs_mm_kernel *k, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin,
                           uint32_t groups, size_t x_stride, uint64_t pixels, gs_packed *packed, gs_error *error);
-
-/* One tile of output pixels [px0, px0 + n) of one image, gathered for the window: word (tap, channel group, pixel) at
- * dst[(tap*groups + group)*tile + pixel - px0], each xored with flip. */
-typedef struct {
-  const gs_word *src; /* first channel group of the image */
-  uint32_t height, width, pstride, groups, out_width;
-  gs_window window;
-  gs_word pad, flip;
-} gs_gather;
-void gs_gather_tile(const gs_gather *g, uint32_t px0, uint32_t n, uint32_t tile, gs_word *dst);
-
-/* The same for int8 channels [first, first + count) that do not start or end on a group of four. */
-void gs_gather_lanes(const gs_gather *g, uint32_t first, uint32_t count, uint32_t px0, uint32_t n, uint32_t tile,
-                     uint8_t *dst);
 
 /* Pixels of a tile for a kernel, given words of x per pixel, so that a gathered tile stays near the core. */
 uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels);

@@ -46,40 +46,19 @@ gs_status gs_avgpool_check(const gs_op *op, gs_error *error) {
   return gs_check_multiplier(op, GS_F_RA, error);
 }
 
+/* Scratch of one thread: the maxima of one row's columns. */
+gs_status gs_maxpool_prepare(gs_session *s, gs_node *node, gs_error *error) {
+  return gs_want_scratch(s, node->op, (uint64_t)node->op->in[0]->dims[3] * 4, error);
+}
+
 /* Scratch of one thread: sums of one output row (S8), then taps inside per output column. */
 gs_status gs_avgpool_prepare(gs_session *s, gs_node *node, gs_error *error) {
   return gs_want_scratch(s, node->op, (uint64_t)node->op->out[0]->dims[3] * 20, error);
 }
 
-/* Folds taps into a row of running maxima or sums: n taps that lie step pixels apart, each into an output of its own, or
+/* Folds taps into a row of running sums: n taps that lie step pixels apart, each into an output of its own, or
  * all into the one output (one). */
 typedef void (*fold_fn)(const void *x, void *y, size_t step, size_t n, bool one);
-
-static void fold_max_s8(const void *x, void *y, size_t step, size_t n, bool one) {
-  const int8_t *from = x;
-  int8_t *to = y;
-  if (one) {
-    for (size_t i = 0; i < n; i++)
-      for (size_t l = 0; l < 4; l++) to[l] = from[i * step * 4 + l] > to[l] ? from[i * step * 4 + l] : to[l];
-    return;
-  }
-  if (step == 1) {
-    for (size_t i = 0; i < n * 4; i++) to[i] = from[i] > to[i] ? from[i] : to[i];
-    return;
-  }
-  for (size_t i = 0; i < n; i++)
-    for (size_t l = 0; l < 4; l++) to[i * 4 + l] = from[i * step * 4 + l] > to[i * 4 + l] ? from[i * step * 4 + l] : to[i * 4 + l];
-}
-
-static void fold_max_f32(const void *x, void *y, size_t step, size_t n, bool one) {
-  const float *from = x;
-  float *to = y;
-  if (one) {
-    for (size_t i = 0; i < n; i++) *to = from[i * step] > *to ? from[i * step] : *to;
-    return;
-  }
-  for (size_t i = 0; i < n; i++) to[i] = from[i * step] > to[i] ? from[i * step] : to[i];
-}
 
 static void fold_sum_s8(const void *x, void *y, size_t step, size_t n, bool one) {
   const int8_t *from = x;
@@ -187,17 +166,34 @@ typedef struct {
   const gs_node *node;
 } job;
 
+/* y = max(y, every step-th of n words of x). */
+static void fold_max(const gs_loops *loops, gs_dtype dtype, const gs_word *x, size_t n, size_t step, gs_word *y) {
+  if (dtype == GS_S8) loops->max_s8((const int8_t *)x, n, step, (int8_t *)y);
+  else loops->max_f32((const float *)x, n, step, (float *)y);
+}
+
+/* A maximum of rows, then of columns: the rows are contiguous, whatever the stride. */
 static void maxpool_task(void *arg, uint32_t plane, uint32_t thread) {
-  (void)thread;
-  const gs_node *node = ((const job *)arg)->node;
-  const gs_op *op = node->op;
-  const gs_tensor *y = op->out[0];
-  const gs_word *from = (const gs_word *)node->in[0] + (size_t)plane * op->in[0]->pstride;
-  gs_word *to = (gs_word *)node->out[0] + (size_t)plane * y->pstride;
-  bool q = y->dtype == GS_S8;
+  const job *j = arg;
+  const gs_op *op = j->node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  const gs_loops *loops = j->s->loops;
+  gs_window w = gs_window_of(op);
+  const gs_word *from = (const gs_word *)j->node->in[0] + (size_t)plane * x->pstride;
+  gs_word *to = (gs_word *)j->node->out[0] + (size_t)plane * y->pstride;
+  gs_word *best = gs_scratch(j->s, thread), least = y->dtype == GS_S8 ? 0x80808080u : 0xFF800000u; /* -128 four times, -inf */
   for (uint32_t oy = 0; oy < y->dims[2]; oy++, to += y->dims[3]) {
-    for (uint32_t ox = 0; ox < y->dims[3]; ox++) to[ox] = q ? 0x80808080u : 0xFF800000u; /* -128 four times, -inf */
-    fold_row(op, from, oy, q ? fold_max_s8 : fold_max_f32, (uint8_t *)to, 4);
+    int64_t iy = (int64_t)oy * w.sh - w.pt;
+    uint32_t ky, ky1, first, last;
+    taps_inside(iy, w.kh, w.dh, x->dims[2], &ky, &ky1);
+    memcpy(best, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], (size_t)x->dims[3] * 4);
+    while (++ky < ky1) fold_max(loops, y->dtype, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], x->dims[3], 1, best);
+    for (uint32_t ox = 0; ox < y->dims[3]; ox++) to[ox] = least;
+    for (uint32_t kx = 0; kx < w.kw; kx++) {
+      int64_t ix = (int64_t)kx * w.dw - w.pl;
+      gs_valid_range(y->dims[3], w.sw, ix, x->dims[3], &first, &last);
+      if (first < last) fold_max(loops, y->dtype, best + (ix + (int64_t)first * w.sw), last - first, w.sw, to + first);
+    }
   }
 }
 
@@ -211,11 +207,15 @@ static void avgpool_task(void *arg, uint32_t plane, uint32_t thread) {
   int32_t *sums = gs_scratch(j->s, thread);
   uint32_t *inside = (uint32_t *)sums + (size_t)y->dims[3] * 4;
   bool q = y->dtype == GS_S8;
+  /* A window that is the whole plane is one run of pixels. */
+  bool whole = y->dims[2] * y->dims[3] == 1 && w.kh == x->dims[2] && w.kw == x->dims[3] && w.dh == 1 && w.dw == 1 && !(w.pt | w.pl);
   for (uint32_t ox = 0; ox < y->dims[3]; ox++)
     inside[ox] = counted((int64_t)ox * w.sw - w.pl, w.kw, w.dw, x->dims[3], 0, 0);
   for (uint32_t oy = 0; oy < y->dims[2]; oy++, to += y->dims[3]) {
     memset(q ? (void *)sums : (void *)to, 0, (size_t)y->dims[3] * (q ? 16 : 4));
-    fold_row(op, from, oy, q ? fold_sum_s8 : fold_sum_f32, q ? (uint8_t *)sums : (uint8_t *)to, q ? 16 : 4);
+    if (whole && q) j->s->loops->sum_s8((const int8_t *)from, (size_t)w.kh * w.kw, sums);
+    else if (whole) j->s->loops->sum_f32((const float *)from, (size_t)w.kh * w.kw, (float *)to);
+    else fold_row(op, from, oy, q ? fold_sum_s8 : fold_sum_f32, q ? (uint8_t *)sums : (uint8_t *)to, q ? 16 : 4);
     finish_row(op, oy, sums, inside, to);
   }
 }

@@ -12,19 +12,25 @@ gs_status gs_quantize_check(const gs_op *op, gs_error *error) {
   return gs_check_same_shape(op, x, y, error);
 }
 
+typedef struct {
+  const gs_session *s;
+  const gs_node *node;
+} job;
+
 static void quantize_span(void *arg, size_t first, size_t n, uint32_t thread) {
   (void)thread;
-  const gs_node *node = arg;
+  const job *j = arg;
+  const gs_node *node = j->node;
   const gs_tensor *y = node->op->out[0];
   const float *x = (const float *)node->in[0] + first;
   uint8_t *to = (uint8_t *)node->out[0] + first;
   int32_t zp = y->zp, lo = y->dtype == GS_S8 ? -128 : 0, hi = lo + 255;
-  float scale = y->scale;
-  for (size_t i = 0; i < n; i++) to[i] = (uint8_t)gs_requantize(x[i] / scale, zp, lo, hi);
+  j->s->loops->quantize(x, n, y->scale, zp, lo, hi, to);
 }
 
 gs_status gs_quantize_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
-  gs_run_spans(s, (size_t)gs_elements(node->op->in[0]), quantize_span, node);
+  job j = {s, node};
+  gs_run_spans(s, (size_t)gs_elements(node->op->in[0]), quantize_span, &j);
   return GS_OK;
 }

@@ -1,0 +1,100 @@
+/* The plain loops of gs_loops (src/kernels.h), written once. A file of every instruction set includes this, so that its compiler
+ * flags decide which vectors they become: GS_LOOPS(gs_loops__avx2, GS_ISA_AVX2, NULL) defines the object. */
+#ifndef GS_LOOPS_H
+#define GS_LOOPS_H
+#include <string.h>
+
+#include "../src/core.h"
+
+static void loop_gather(const gs_word *restrict x, size_t n, size_t step, gs_word flip, gs_word *restrict y) {
+  if (step == 1) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] ^ flip;
+  } else if (step == 2) { /* a stride that the compiler knows becomes shuffles */
+    for (size_t i = 0; i < n; i++) y[i] = x[2 * i] ^ flip;
+  } else {
+    for (size_t i = 0; i < n; i++) y[i] = x[i * step] ^ flip;
+  }
+}
+
+static void loop_quantize(const float *restrict x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi, uint8_t *restrict y) {
+  for (size_t i = 0; i < n; i++) y[i] = (uint8_t)gs_requantize(x[i] / scale, zp, lo, hi);
+}
+
+static void loop_interleave(const uint8_t *const plane[4], uint32_t n_planes, size_t n, gs_word *restrict y) {
+  const uint8_t *restrict a = plane[0], *restrict b = plane[1], *restrict c = plane[2], *restrict d = plane[3];
+  if (n_planes == 4) {
+    for (size_t i = 0; i < n; i++) y[i] = a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16 | (uint32_t)d[i] << 24;
+  } else if (n_planes == 3) {
+    for (size_t i = 0; i < n; i++) y[i] = a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16;
+  } else if (n_planes == 2) {
+    for (size_t i = 0; i < n; i++) y[i] = a[i] | (uint32_t)b[i] << 8;
+  } else {
+    for (size_t i = 0; i < n; i++) y[i] = a[i];
+  }
+}
+
+static void loop_spread(const uint8_t *restrict x, size_t n, size_t step, uint32_t lanes, gs_word *restrict y) {
+  if (lanes == 4) {
+    for (size_t i = 0; i < n; i++) memcpy(&y[i], x + i * step, 4);
+  } else if (lanes == 3 && step == 3) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i * 3] | (uint32_t)x[i * 3 + 1] << 8 | (uint32_t)x[i * 3 + 2] << 16;
+  } else {
+    for (size_t i = 0; i < n; i++) {
+      const uint8_t *from = x + i * step;
+      y[i] = from[0] | (lanes > 1 ? (uint32_t)from[1] << 8 : 0) | (lanes > 2 ? (uint32_t)from[2] << 16 : 0);
+    }
+  }
+}
+
+static void max_bytes(const int8_t *restrict x, size_t n, int8_t *restrict y) {
+  for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+static void loop_max_s8(const int8_t *restrict x, size_t n, size_t step, int8_t *restrict y) {
+  gs_word words[64]; /* brought together first: both loops are ones of whole vectors then */
+  if (step == 1) {
+    max_bytes(x, n * 4, y);
+    return;
+  }
+  for (size_t i = 0; i < n; i += 64) {
+    size_t some = n - i < 64 ? n - i : 64;
+    loop_gather((const gs_word *)(const void *)(x + i * step * 4), some, step, 0, words);
+    max_bytes((const int8_t *)words, some * 4, y + i * 4);
+  }
+}
+
+static void loop_max_f32(const float *restrict x, size_t n, size_t step, float *restrict y) {
+  if (step == 1) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+  } else if (step == 2) {
+    for (size_t i = 0; i < n; i++) y[i] = x[2 * i] > y[i] ? x[2 * i] : y[i];
+  } else {
+    for (size_t i = 0; i < n; i++) y[i] = x[i * step] > y[i] ? x[i * step] : y[i];
+  }
+}
+
+static void loop_sum_s8(const int8_t *restrict x, size_t n, int32_t y[4]) {
+  int32_t part[64] = {0}; /* sixteen pixels side by side, so that the inner loop is one of whole vectors */
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (size_t l = 0; l < 64; l++) part[l] += x[i * 4 + l];
+  for (; i < n; i++)
+    for (size_t l = 0; l < 4; l++) part[l] += x[i * 4 + l];
+  for (size_t l = 0; l < 64; l++) y[l % 4] += part[l];
+}
+
+static void loop_sum_f32(const float *restrict x, size_t n, float *restrict y) {
+  float part[16] = {0}, sum = 0.0f; /* in an order of its own, the same on every instruction set */
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (size_t l = 0; l < 16; l++) part[l] += x[i + l];
+  for (; i < n; i++) sum += x[i];
+  for (size_t l = 0; l < 16; l++) sum += part[l];
+  *y += sum;
+}
+
+#define GS_LOOPS(object, isa_, window_)                                                                                       \
+  const gs_loops object = {.name = #object, .isa = isa_, .gather = loop_gather, .window = window_, .quantize = loop_quantize, \
+                           .interleave = loop_interleave, .spread = loop_spread, .max_s8 = loop_max_s8,                  \
+                           .max_f32 = loop_max_f32, .sum_s8 = loop_sum_s8, .sum_f32 = loop_sum_f32};
+#endif
