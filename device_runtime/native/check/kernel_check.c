@@ -12,19 +12,40 @@
 #include "check.h"
 
 /* ---- depthwise ---- */
+/* The word that tap (iy, ix) of the plane reads, padding included. */
+static uint32_t dw_word(const gs_dw_args *a, int64_t iy, int64_t ix) {
+  uint32_t v = a->pad;
+  if (iy >= 0 && iy < a->ih && ix >= 0 && ix < a->iw) memcpy(&v, (const uint8_t *)a->x + (size_t)iy * a->x_row + (size_t)ix * 4, 4);
+  return v;
+}
+
 static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_args a, int wide, int at_end) {
   const gs_dtype t = (gs_dtype)info[2];
-  const uint32_t ih = (a.oh - 1) * a.sh + (a.kh - 1) * a.dh + 1, iw = (a.ow - 1) * a.sw + (a.kw - 1) * a.dw + 1;
+  uint32_t ih = (a.oh - 1) * a.sh + (a.kh - 1) * a.dh + 1, iw = (a.ow - 1) * a.sw + (a.kw - 1) * a.dw + 1;
+  const int pads = (int)info[7];
+  if (pads) { /* some of the window's rows and columns are padding, above and below, left and right; or rows start further down */
+    const uint32_t above = below(a.kh), beyond = below(a.kh), before = below(a.kw), behind = below(a.kw);
+    a.top = below(4) == 0 ? -(int32_t)below(3) : (int32_t)above;
+    a.left = (int32_t)before;
+    ih = ih > beyond + (uint32_t)(a.top > 0 ? a.top : 0) ? ih - beyond - (uint32_t)(a.top > 0 ? a.top : 0) : 1;
+    if (a.top < 0) ih += (uint32_t)-a.top;
+    iw = iw > behind + before ? iw - behind - before : 1;
+    a.pad = t == GS_S8 ? below(256) * 0x01010101u : 0;
+    a.flip = t == GS_S8 && below(2) ? 0x80808080u : 0;
+  }
+  a.ih = ih;
+  a.iw = iw;
   const uint32_t lanes = t == GS_S8 ? 4 : 1, taps = a.kh * a.kw, opx = a.oh * a.ow;
   a.x_row = (size_t)(iw + below(3)) * 4;
   a.y_px = opx == 1 ? 1 : (opx + 15) / 16 * 16;
+  const size_t slack = pads ? 0 : 64;
   const size_t x_bytes = (ih - 1) * a.x_row + (size_t)iw * 4;
-  guarded gx = guard_new(x_bytes + 64, at_end, 0), gy = guard_new((size_t)a.y_px * 4, at_end, 0x33);
+  guarded gx = guard_new(x_bytes + slack, at_end, 0), gy = guard_new((size_t)a.y_px * 4, at_end, 0x33);
   guarded gw = guard_new((size_t)taps * (t == GS_S8 ? 8 : 4), at_end, 0), gb = guard_new(lanes * 4, at_end, 0);
   guarded gq = guard_new(16, at_end, 0);
   float *scale = (float *)(void *)gq.at;
-  for (size_t i = 0; i < x_bytes + 64; i++) gx.at[i] = (uint8_t)rnd();
-  if (t == GS_F32) for (size_t i = 0; i + 4 <= x_bytes + 64; i += 4) {
+  for (size_t i = 0; i < x_bytes + slack; i++) gx.at[i] = (uint8_t)rnd();
+  if (t == GS_F32) for (size_t i = 0; i + 4 <= x_bytes + slack; i += 4) {
     float v = real();
     memcpy(gx.at + i, &v, 4);
   }
@@ -48,7 +69,12 @@ static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_ar
   a.q.hi = below(2) ? 127 : 30;
   a.lo = below(2) ? -INFINITY : -0.25f;
   a.hi = below(2) ? INFINITY : 0.5f;
-  gs_test_dw_run(index, &a);
+  guarded gp = guard_new(info[8], at_end, 0);
+  if (info[8]) {
+    gs_test_dw_run(index, &a, gp.at);
+    a.packed = gp.at;
+  }
+  gs_test_dw_run(index, &a, NULL);
   int bad = 0;
   for (uint32_t oy = 0; oy < a.oh && !bad; oy++)
     for (uint32_t ox = 0; ox < a.ow && !bad; ox++)
@@ -56,11 +82,11 @@ static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_ar
         double sum = t == GS_S8 ? ((int32_t *)(void *)gb.at)[l] : ((float *)(void *)gb.at)[l], size = fabs(sum);
         for (uint32_t ky = 0; ky < a.kh; ky++)
           for (uint32_t kx = 0; kx < a.kw; kx++) {
-            const uint8_t *x = gx.at + (size_t)(oy * a.sh + ky * a.dh) * a.x_row + (size_t)(ox * a.sw + kx * a.dw) * 4;
+            const uint32_t word = dw_word(&a, (int64_t)(oy * a.sh + ky * a.dh) - a.top, (int64_t)(ox * a.sw + kx * a.dw) - a.left);
             const uint32_t tap = (ky * a.kw + kx) * lanes + l;
             float f;
-            memcpy(&f, x, 4);
-            const double v = t == GS_S8 ? (double)(int8_t)x[l] * ((int16_t *)(void *)gw.at)[tap] : (double)f * ((float *)(void *)gw.at)[tap];
+            memcpy(&f, &word, 4);
+            const double v = t == GS_S8 ? (double)(int8_t)(word >> 8 * l) * ((int16_t *)(void *)gw.at)[tap] : (double)f * ((float *)(void *)gw.at)[tap];
             sum += v;
             size += fabs(v);
           }
@@ -69,7 +95,7 @@ static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_ar
         memcpy(&got, y, 4);
         double want = sum > a.lo ? sum : a.lo;
         want = want < a.hi ? want : a.hi;
-        bad = t == GS_S8 ? (int8_t)y[l] != gs_requantize((float)(int32_t)sum * scale[l], a.q.zp, a.q.lo, a.q.hi)
+        bad = t == GS_S8 ? (int8_t)(y[l] ^ (a.flip & 0xff)) != gs_requantize((float)(int32_t)sum * scale[l], a.q.zp, a.q.lo, a.q.hi)
                          : !(fabs(got - want) <= 1e-5 * size + 1e-30);
         if (bad)
           FAIL("window %ux%u stride %u,%u dilation %u,%u out %ux%u wide %d end %d: (%u, %u) lane %u", a.kh, a.kw, a.sh, a.sw, a.dh, a.dw,
@@ -81,6 +107,7 @@ static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_ar
   guard_free(&gw, "weights");
   guard_free(&gb, "bias");
   guard_free(&gq, "scale");
+  guard_free(&gp, "packed");
 }
 
 static void run_dw(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
@@ -102,7 +129,7 @@ static void run_dw(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
           a.sw = info[3] ? info[6] : any[s][3];
           a.dh = info[3] ? 1 : any[s][4];
           a.dw = info[3] ? 1 : any[s][5];
-          check_dw(index, info, a, below(4) == 0, end);
+          check_dw(index, info, a, !info[8] && below(4) == 0, end); /* kernels that pack take no wide weights */
         }
 }
 

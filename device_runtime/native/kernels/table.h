@@ -3,7 +3,8 @@
  *   MM_LIST:     M(function, isa, dtype, form, rows, tile_px, x_offset, widen)
  *   MM7_LIST:    the same, kernels whose x must lie in 0..127; may be left out
  *   DW_LIST:     M(function, isa, dtype, window, stride); 0, 0 for any shape
- *   DWPAD_LIST:  the same, kernels that pad by themselves; may be left out
+ *   DWPAD_LIST:  M(function, isa, dtype, window, stride, bytes, pack) of kernels that pad by themselves, with what they pack
+ *                (0, NULL: nothing); may be left out
  *   BINARY_LIST: M(function, isa, operation)
  *   LUT_LIST:    M(function, isa); may be left out
  *   LOOPS_LIST:  M(gs_loops object of a file of its own, isa) */
@@ -22,8 +23,10 @@
 #define GS_ROW_MM7(fn, isa, dtype, form, rows, tile, offset, widen) \
   {#fn, GS_ISA_##isa, GS_##dtype, GS_FORM_##form, rows, tile, offset, widen, 7, fn},
 #define GS_DECLARE_DW(fn, isa, dtype, window, stride) void fn(const gs_dw_args *a);
-#define GS_ROW_DW(fn, isa, dtype, window, stride) {#fn, GS_ISA_##isa, GS_##dtype, window, window, stride, stride, 0, fn},
-#define GS_ROW_DWPAD(fn, isa, dtype, window, stride) {#fn, GS_ISA_##isa, GS_##dtype, window, window, stride, stride, 1, fn},
+#define GS_ROW_DW(fn, isa, dtype, window, stride) {#fn, GS_ISA_##isa, GS_##dtype, window, window, stride, stride, 0, 0, NULL, fn},
+#define GS_DECLARE_DWPAD(fn, isa, dtype, window, stride, bytes, pack) void fn(const gs_dw_args *a);
+#define GS_ROW_DWPAD(fn, isa, dtype, window, stride, bytes, pack) \
+  {#fn, GS_ISA_##isa, GS_##dtype, window, window, stride, stride, 1, bytes, pack, fn},
 #define GS_DECLARE_BINARY(fn, isa, op) void fn(const gs_binary_s8_args *a);
 #define GS_ROW_BINARY(fn, isa, op) {#fn, GS_ISA_##isa, GS_BIN_##op, fn},
 #define GS_DECLARE_LUT(fn, isa) void fn(const uint8_t *x, uint8_t *y, size_t n, const uint8_t table[256]);
@@ -34,7 +37,7 @@
 MM_LIST(GS_DECLARE_MM)
 MM7_LIST(GS_DECLARE_MM)
 DW_LIST(GS_DECLARE_DW)
-DWPAD_LIST(GS_DECLARE_DW)
+DWPAD_LIST(GS_DECLARE_DWPAD)
 LOOPS_LIST(GS_DECLARE_LOOPS)
 BINARY_LIST(GS_DECLARE_BINARY)
 #if defined(LUT_LIST)

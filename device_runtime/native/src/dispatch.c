@@ -43,13 +43,13 @@ static int dw_fit(const gs_dw_kernel *k, uint32_t kh, uint32_t kw, uint32_t sh, 
 }
 
 const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
-                               uint32_t dh, uint32_t dw) {
+                               uint32_t dh, uint32_t dw, int wide) {
   const gs_dw_kernel *best = NULL;
   int best_score = -1;
   for (uint32_t t = 0; t < gs_n_tables; t++)
     for (uint32_t i = 0; i < gs_tables[t]->n_dw; i++) {
       const gs_dw_kernel *k = &gs_tables[t]->dw[i];
-      if (k->dtype != dtype || !allowed(k->isa, isa)) continue;
+      if (k->dtype != dtype || !allowed(k->isa, isa) || (wide && k->pack != NULL)) continue;
       int fit = dw_fit(k, kh, kw, sh, sw, dh, dw);
       if (fit < 0) continue;
       /* Any vector kernel beats scalar; among vector kernels one made for the shape beats a general one of a newer

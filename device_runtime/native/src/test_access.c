@@ -60,7 +60,7 @@ gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]) {
                            (uint32_t)k.mm->x_offset, (uint32_t)k.mm->widen, k.mm->x_bits};
     for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.dw) {
-    const uint32_t v[GS_TEST_INFO] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, (uint32_t)k.dw->pads, 0};
+    const uint32_t v[GS_TEST_INFO] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, (uint32_t)k.dw->pads, k.dw->packed_bytes};
     for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.binary) {
     info[0] = FAMILY_BINARY;
@@ -95,10 +95,11 @@ gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t
   return GS_OK;
 }
 
-gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a) {
+gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a, void *packed) {
   const any_kernel k = find(i);
   if (!k.dw) return GS_E_ARGUMENT;
-  k.dw->run(a);
+  if (k.dw->pack && !a->packed) k.dw->pack(a, packed);
+  else k.dw->run(a);
   return GS_OK;
 }
 
@@ -123,6 +124,6 @@ const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_b
 
 const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation) {
   const gs_dw_kernel *k =
-      gs_pick_dw((gs_isa)isa, (gs_dtype)dtype, kernel, kernel, stride, stride, dilation, dilation);
+      gs_pick_dw((gs_isa)isa, (gs_dtype)dtype, kernel, kernel, stride, stride, dilation, dilation, 0);
   return k != NULL ? k->name : NULL;
 }

@@ -15,7 +15,7 @@ GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint3
 GS_API const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation);
 
 /* info: family (0 mm, 1 dw, 2 binary, 3 lut), isa, then of mm: dtype, form, rows, tile_px, x_offset, widen, x_bits; of dw:
- * dtype, kh, kw, sh, sw, pads, 0; of binary: op. */
+ * dtype, kh, kw, sh, sw, pads, packed_bytes; of binary: op. */
 #define GS_TEST_INFO 9
 GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]);
 GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
@@ -23,7 +23,8 @@ GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bia
 GS_API void gs_test_packed_free(gs_packed *p);
 /* Runs tiles of a->npx pixels: x moves on by x_step bytes a tile, y by npx pixels. */
 GS_API gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step);
-GS_API gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a);
+/* A kernel that packs fills `packed` while a->packed is NULL, and runs when it is given. */
+GS_API gs_status gs_test_dw_run(uint32_t i, const gs_dw_args *a, void *packed);
 GS_API gs_status gs_test_binary_run(uint32_t i, const gs_binary_s8_args *a);
 GS_API gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, const uint8_t *table);
 #endif

@@ -1,60 +1,84 @@
-/* Depthwise int8 3x3 on AVX-512 VNNI: weights as dot-product operands, tap shuffles, output of 16 pixels. */
+/* Depthwise int8 on AVX-512 VNNI: up to four taps of a kernel row meet in one vpdpbusd after two shuffles. vpermd puts pixels
+ * p..p+3 in the 128-bit lane of output pixel p, vpshufb turns their 4x4 bytes. Sixteen output pixels are four quads. */
 #ifndef GS_X86_AVX512_DW_H
 #define GS_X86_AVX512_DW_H
 #include "avx512.h"
 
+/* What pack makes of one channel group; x is read as x + 128, which the bias takes back. Taps [4d, 4d + 4) of kernel row ky are
+ * entry ky*dots + d: byte 4*l + t is tap 4d + t of lane l. */
 typedef struct {
-  __m512i w[3];  /* per kernel row: lane l holds (w[0][l], w[1][l], w[2][l], 0) */
-  __m512i bias;  /* with 128 * sum(w) taken off, for x is read as x + 128 */
-  __m512i shift; /* 0x80 in every byte */
+  int32_t bias[4];
+  float scale[4];
+  int8_t w[][16];
+} gs_dw512_weights;
+#define GS_DW512_BYTES(kh, dots) (32u + (kh) * (dots) * 16u)
+
+void gs_s8_dw_pack__avx512vnni(const gs_dw_args *a, void *to);
+
+typedef struct {
+  __m512i pad, shift, turn, order, flip;
   __m512 scale;
+  __m512i bias;
   gs_rq512q q;
 } gs_dw512;
 
-void gs_s8_dw_any__avx512vnni(const gs_dw_args *a);
-
-/* False when a weight does not fit int8. */
-GS_INLINE int gs_dw512_make(const gs_dw_args *a, gs_dw512 *k) {
-  const int16_t *w = a->w;
-  int32_t bias[4];
-  for (int l = 0; l < 4; l++) {
-    int32_t sum = 0;
-    for (int t = 0; t < 9; t++) {
-      if (w[t * 4 + l] < -128 || w[t * 4 + l] > 127) return 0;
-      sum += w[t * 4 + l];
-    }
-    bias[l] = ((const int32_t *)a->bias)[l] - 128 * sum;
-  }
-  for (int ky = 0; ky < 3; ky++) {
-    int8_t row[16] = {0};
-    for (int t = 0; t < 3; t++)
-      for (int l = 0; l < 4; l++) row[l * 4 + t] = (int8_t)w[(ky * 3 + t) * 4 + l];
-    k->w[ky] = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)row));
-  }
-  k->bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)bias));
-  k->shift = _mm512_set1_epi8((char)0x80);
-  k->scale = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale));
-  k->q = gs_rq512q_make(&a->q);
-  return 1;
+GS_INLINE gs_dw512 gs_dw512_make(const gs_dw_args *a) {
+  const gs_dw512_weights *w = a->packed;
+  gs_dw512 k;
+  k.pad = _mm512_set1_epi32((int32_t)a->pad);
+  k.shift = _mm512_set1_epi8((char)0x80);
+  k.turn = gs_opaque512(_mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400));
+  k.order = gs_opaque512(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+  k.flip = _mm512_set1_epi32((int32_t)a->flip);
+  k.scale = _mm512_broadcast_f32x4(_mm_loadu_ps(w->scale));
+  k.bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)w->bias));
+  k.q = gs_rq512q_make(&a->q);
+  return k;
 }
 
-/* Four output pixels from sixteen input pixels: lane j gets pixels first + j*stride + (0..3), then byte t of dword l is
- * channel lane l of tap t. */
-GS_INLINE __m512i gs_dw512_taps(__m512i v, const int first, const int stride) {
-  const __m512i turn = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+GS_INLINE __m512i gs_dw512_w(const gs_dw_args *a, int entry) {
+  const gs_dw512_weights *w = a->packed;
+  return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)w->w[entry]));
+}
+
+/* Indices for vpermd: lane j gets words first + j*stride + (0..3). */
+GS_INLINE __m512i gs_dw512_pick(const int first, const int stride) {
   const int f = first, s = stride;
-  const __m512i pick =
-      _mm512_set_epi32(f + 3 * s + 3, f + 3 * s + 2, f + 3 * s + 1, f + 3 * s, f + 2 * s + 3, f + 2 * s + 2, f + 2 * s + 1,
-                       f + 2 * s, f + s + 3, f + s + 2, f + s + 1, f + s, f + 3, f + 2, f + 1, f);
-  return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(pick, v), turn);
+  return gs_opaque512(_mm512_set_epi32(f + 3 * s + 3, f + 3 * s + 2, f + 3 * s + 1, f + 3 * s, f + 2 * s + 3, f + 2 * s + 2,
+                                       f + 2 * s + 1, f + 2 * s, f + s + 3, f + s + 2, f + s + 1, f + s, f + 3, f + 2, f + 1, f));
+}
+GS_INLINE __m512i gs_dw512_taps(__m512i v, __m512i pick, const gs_dw512 *k) {
+  return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(pick, v), k->turn);
+}
+
+/* Which of the words first..first + 15 of an input row lie inside it. */
+GS_INLINE __mmask16 gs_dw512_inside(int64_t first, uint32_t width) {
+  const int64_t skip = first < 0 ? -first : 0, have = (int64_t)width - first;
+  if (skip > 15 || have <= 0) return 0;
+  return (__mmask16)((have >= 16 ? 0xffffu : (1u << have) - 1) & (0xffffu << skip));
+}
+
+/* Words of an input row, read as x + 128; those outside are padding and not touched. */
+GS_INLINE __m512i gs_dw512_load(const int8_t *x, __mmask16 inside, const gs_dw512 *k) {
+  return _mm512_xor_si512(_mm512_mask_loadu_epi32(k->pad, inside, x), k->shift);
 }
 
 /* Requantises up to four quads of pixels (four lanes each) to sixteen pixels. */
 GS_INLINE __m512i gs_dw512_out(const __m512i acc[4], const int nq, const gs_dw512 *k) {
-  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
   const __m512 scale[4] = {k->scale, k->scale, k->scale, k->scale};
   __m512i r[4];
   GS_UNROLL for (int i = 0; i < 4; i++) r[i] = i < nq ? acc[i] : _mm512_setzero_si512();
-  return _mm512_permutexvar_epi32(order, gs_rq512q_bytes(r, scale, &k->q));
+  return _mm512_xor_si512(_mm512_permutexvar_epi32(k->order, gs_rq512q_bytes(r, scale, &k->q)), k->flip);
 }
+
+/* Runs strip(a, first output column, &k, quads) over the columns, sixteen at a time. */
+#define GS_FOR_STRIPS_512(strip)                       \
+  const gs_dw512 k = gs_dw512_make(a);                 \
+  for (uint32_t ox = 0; ox < a->ow; ox += 16) {        \
+    const uint32_t left = a->ow - ox;                  \
+    if (left > 12) strip(a, ox, &k, 4);                \
+    else if (left > 8) strip(a, ox, &k, 3);            \
+    else if (left > 4) strip(a, ox, &k, 2);            \
+    else strip(a, ox, &k, 1);                          \
+  }
 #endif

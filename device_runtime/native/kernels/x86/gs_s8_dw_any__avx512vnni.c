@@ -1,6 +1,6 @@
 /* Depthwise int8, any window, stride, dilation and 16-bit weight: four pixels of four lanes widened to dwords whose low half
  * meets the weight in vpdpwssd. */
-#include "avx512_dw.h"
+#include "avx512.h"
 
 /* Four pixels of one tap, the last one repeated where the row of outputs ends. */
 GS_INLINE __m128i four(const uint8_t *x, uint32_t left, uint32_t stride) {
@@ -11,15 +11,15 @@ GS_INLINE __m128i four(const uint8_t *x, uint32_t left, uint32_t stride) {
 }
 
 GS_TARGET void gs_s8_dw_any__avx512vnni(const gs_dw_args *a) {
-  gs_dw512 k;
-  k.scale = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale));
-  k.q = gs_rq512q_make(&a->q);
-  k.bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a->bias));
+  const __m512 lanes = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale)), scale[4] = {lanes, lanes, lanes, lanes};
+  const __m512i bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a->bias));
+  const __m512i order = gs_opaque512(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+  const gs_rq512q q = gs_rq512q_make(&a->q);
   for (uint32_t oy = 0; oy < a->oh; oy++)
     for (uint32_t ox = 0; ox < a->ow; ox += 16) {
       const uint32_t left = a->ow - ox, quads = left >= 16 ? 4 : (left + 3) / 4;
       const uint8_t *x = (const uint8_t *)a->x + (size_t)oy * a->sh * a->x_row + (size_t)ox * a->sw * 4;
-      __m512i acc[4] = {k.bias, k.bias, k.bias, k.bias};
+      __m512i acc[4] = {bias, bias, bias, bias};
       const int16_t *w = a->w;
       for (uint32_t ky = 0; ky < a->kh; ky++)
         for (uint32_t kx = 0; kx < a->kw; kx++, w += 4) {
@@ -31,6 +31,7 @@ GS_TARGET void gs_s8_dw_any__avx512vnni(const gs_dw_args *a) {
             acc[i] = _mm512_dpwssd_epi32(acc[i], _mm512_cvtepi8_epi32(v), wv);
           }
         }
-      _mm512_mask_storeu_epi32((int8_t *)a->y + ((size_t)oy * a->ow + ox) * 4, gs_first16(left), gs_dw512_out(acc, 4, &k));
+      _mm512_mask_storeu_epi32((int8_t *)a->y + ((size_t)oy * a->ow + ox) * 4, gs_first16(left),
+                               _mm512_permutexvar_epi32(order, gs_rq512q_bytes(acc, scale, &q)));
     }
 }

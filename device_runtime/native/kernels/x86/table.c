@@ -1,5 +1,6 @@
 /* The x86 micro-kernels: AVX2 and AVX-512 VNNI. */
 #include "../../src/kernels.h"
+#include "avx512_dw.h"
 
 #define MM_LIST(M)                                                             \
   M(gs_s8_mm_dense_4x64__avx2, AVX2, S8, DENSE, 4, 64, 0, 1)                   \
@@ -38,12 +39,16 @@
   M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1)                    \
   M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2)                    \
   M(gs_f32_dw_any__avx2, AVX2, F32, 0, 0)                      \
-  M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1)          \
-  M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2)          \
   M(gs_s8_dw_any__avx512vnni, AVX512VNNI, S8, 0, 0)            \
   M(gs_f32_dw_3x3s1__avx512vnni, AVX512VNNI, F32, 3, 1)        \
   M(gs_f32_dw_3x3s2__avx512vnni, AVX512VNNI, F32, 3, 2)        \
   M(gs_f32_dw_any__avx512vnni, AVX512VNNI, F32, 0, 0)
+
+#define DWPAD_LIST(M)                                                                                               \
+  M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
+  M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
+  M(gs_s8_dw_5x5s1__avx512vnni, AVX512VNNI, S8, 5, 1, GS_DW512_BYTES(5, 2), gs_s8_dw_pack__avx512vnni)              \
+  M(gs_s8_dw_5x5s2__avx512vnni, AVX512VNNI, S8, 5, 2, GS_DW512_BYTES(5, 2), gs_s8_dw_pack__avx512vnni)
 
 #define BINARY_LIST(M)                              \
   M(gs_s8_add_8__avx2, AVX2, ADD)                   \

@@ -8,6 +8,7 @@
 typedef struct {
   const gs_dw_kernel *k;
   uint8_t *weights;  /* per output group [kh*kw] words of 4 x int16, or floats */
+  uint8_t *packed;   /* per output group what the kernel packs, if it does */
   uint8_t *bias;     /* per output group int32[4] or float */
   float *scale;      /* S8: per output channel, padded to 4 */
   uint32_t groups;   /* output channel groups */
@@ -62,26 +63,60 @@ static void arrange(const gs_op *op, dw_state *d, uint32_t taps) {
   }
 }
 
+/* Some int8 weight needs more than a byte. */
+static bool is_wide(const gs_tensor *values) {
+  if (values->dtype != GS_S16) return false;
+  const int16_t *v = values->data;
+  for (uint64_t i = 0; i < gs_elements(values); i++)
+    if (v[i] < -128 || v[i] > 127) return true;
+  return false;
+}
+
+/* What of a kernel's arguments is the same for all rows of a channel group. */
+static gs_dw_args group_args(const gs_node *node, const dw_state *d, uint32_t group) {
+  const gs_op *op = node->op;
+  const gs_tensor *x = op->in[0], *y = op->out[0];
+  gs_window w = gs_window_of(op);
+  bool q = x->dtype == GS_S8;
+  gs_dw_args a = {.kh = w.kh, .kw = w.kw, .sh = w.sh, .sw = w.sw, .dh = w.dh, .dw = w.dw, .ow = y->dims[3],
+                  .w = d->weights + (size_t)group * w.kh * w.kw * (q ? 8 : 4), .bias = d->bias + (size_t)group * (q ? 16 : 4),
+                  .packed = d->k->pack ? d->packed + (size_t)group * d->k->packed_bytes : NULL,
+                  .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI], .pad = gs_pad_word(x)};
+  if (q) {
+    a.q.scale = d->scale + (size_t)group * 4;
+    a.q.zp = y->zp;
+    a.q.lo = op->p[GS_P_QLO];
+    a.q.hi = op->p[GS_P_QHI];
+  }
+  return a;
+}
+
 gs_status gs_dwconv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   const gs_op *op = node->op;
   const gs_tensor *x = op->in[0], *y = op->out[0], *values = op->in[1];
   gs_window w = gs_window_of(op);
   bool q = x->dtype == GS_S8;
   uint32_t taps = w.kh * w.kw, groups = gs_plane_groups(y);
+  const gs_dw_kernel *k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw, is_wide(values));
+  if (!k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no depthwise kernel");
   uint64_t w_bytes = ((uint64_t)groups * taps * (q ? 8 : 4) + 63) / 64 * 64 + GS_WSLACK;
   uint64_t b_bytes = ((uint64_t)groups * (q ? 16 : 4) + 63) / 64 * 64;
-  uint64_t total = sizeof(dw_state) + 64 + w_bytes + b_bytes + (q ? b_bytes : 0);
+  uint64_t total = sizeof(dw_state) + 64 + w_bytes + b_bytes + (q ? b_bytes : 0) + (uint64_t)groups * k->packed_bytes;
   dw_state *d = total > GS_SCRATCH_MAX ? NULL : gs_alloc((size_t)total);
   if (!d) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for its weights");
   node->state = d;
   node->state_bytes = (size_t)total;
+  d->k = k;
   d->weights = (uint8_t *)d + (sizeof *d + 63) / 64 * 64;
   d->bias = d->weights + w_bytes;
   d->scale = (float *)(d->bias + b_bytes);
+  d->packed = (uint8_t *)d->scale + (q ? b_bytes : 0);
   d->groups = groups;
   arrange(op, d, taps);
-  d->k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw);
-  if (!d->k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no depthwise kernel");
+  for (uint32_t g = 0; k->pack && g < groups; g++) {
+    gs_dw_args a = group_args(node, d, g);
+    k->pack(&a, d->packed + (size_t)g * k->packed_bytes);
+  }
   d->cols = (y->dims[3] - 1) * w.sw + (w.kw - 1) * w.dw + 1;
   d->direct = (d->k->pads || !(w.pt | w.pl | w.pb | w.pr)) && (!q || op->p[GS_P_GROUPS] == 1);
   GS_TRY(gs_want_scratch(s, op, gs_dw_scratch(node, y->dims[2]), error));
@@ -159,17 +194,22 @@ void gs_dw_rows(const gs_node *node, uint32_t image, uint32_t group, uint32_t oy
                 gs_word flip, void *scratch) {
   const dw_state *d = node->state;
   const gs_op *op = node->op;
-  const gs_tensor *x = op->in[0], *y = op->out[0];
+  const gs_tensor *x = op->in[0];
   gs_window w = gs_window_of(op);
-  uint32_t taps = w.kh * w.kw, multiplier = (uint32_t)op->p[GS_P_GROUPS];
+  uint32_t multiplier = (uint32_t)op->p[GS_P_GROUPS];
   bool q = x->dtype == GS_S8;
   const gs_word *xi = (const gs_word *)node->in[0] + (size_t)image * gs_plane_groups(x) * x->pstride;
   const gs_word *plane = xi + (size_t)(q ? group : group / multiplier) * x->pstride;
   rows_read rows = rows_of(&w, oy0, oy1);
-  gs_dw_args a = {.x = scratch, .x_row = (size_t)d->cols * 4, .y = out, .oh = oy1 - oy0, .ow = y->dims[3], .kh = w.kh, .kw = w.kw,
-                  .sh = w.sh, .sw = w.sw, .dh = w.dh, .dw = w.dw, .w = d->weights + (size_t)group * taps * (q ? 8 : 4),
-                  .bias = d->bias + (size_t)group * (q ? 16 : 4), .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI], .y_px = out_px,
-                  .ih = rows.n, .iw = d->cols, .pad = gs_pad_word(x), .flip = flip};
+  gs_dw_args a = group_args(node, d, group);
+  a.x = scratch;
+  a.x_row = (size_t)d->cols * 4;
+  a.y = out;
+  a.y_px = out_px;
+  a.oh = oy1 - oy0;
+  a.ih = rows.n;
+  a.iw = d->cols;
+  a.flip = flip;
   if (d->direct && d->k->pads) {
     a.x = plane;
     a.x_row = (size_t)x->dims[3] * 4;
@@ -184,12 +224,6 @@ void gs_dw_rows(const gs_node *node, uint32_t image, uint32_t group, uint32_t oy
     pad_lanes(d, x, &w, rows, (const uint8_t *)xi, group * 4, multiplier, scratch);
   } else {
     pad_plane(d, x, &w, rows, plane, scratch);
-  }
-  if (q) {
-    a.q.scale = d->scale + (size_t)group * 4;
-    a.q.zp = y->zp;
-    a.q.lo = op->p[GS_P_QLO];
-    a.q.hi = op->p[GS_P_QHI];
   }
   d->k->run(&a);
 }
