@@ -10,8 +10,8 @@ import pytest
 from gossamer._errors import GossamerError, ModelError, UnsupportedError
 from gossamer.importers import load_model
 from gossamer.importers.tflite import flatbuf
-from tests.importers.synthetic import Model, number
 from tests.importers.test_tflite_ops import conv, one
+from tests.tflite_file import Model, number
 
 SAME = 0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.importers.synthetic import Model, compare, kinds, random_inputs, run
+from tests.importers.synthetic import compare, kinds, random_inputs, run
+from tests.tflite_file import Model
 
 RNG = np.random.default_rng(7)
 SAME, VALID = 0, 1
