@@ -1,6 +1,7 @@
 """Times the matrix micro-kernels on the pointwise layers of MobileNetV1 1.0/224: ``python -m tools.bench_kernels``.
 
-Activations lie in gathered tiles, as Conv hands them over; gathering itself is not counted. Every layer runs twice and
+Activations lie as Conv hands them over: where a kernel reads shifted x, in gathered tiles (gathering itself is not
+counted), else as whole planes. Every layer runs twice and
 the second run is timed: in a network the previous layer has just written what it reads. Rounds are interleaved over the
 kernels, and the median over the rounds is shown with the fastest and the 90th percentile, so that a disturbed machine
 shows.
@@ -57,6 +58,8 @@ class Packed(ctypes.Structure):
         ("start", ctypes.c_void_p),
         ("off", ctypes.c_void_p),
         ("val", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
+        ("slices", ctypes.c_uint32),
         ("bias", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
         ("entries", ctypes.c_size_t),
@@ -100,6 +103,7 @@ class Kernel:
     dtype: int
     form: int
     tile: int
+    x_offset: int
 
 
 @dataclass
@@ -120,9 +124,9 @@ def kernels() -> list[Kernel]:
     found = []
     for i in range(lib.gs_test_kernel_count()):
         lib.gs_test_kernel_info(i, info)
-        family, isa, dtype, form, _, tile, _, _ = info
+        family, isa, dtype, form, _, tile, x_offset, _ = info
         if family == 0 and tile > 1 and isa <= lib.gs_detect_isa():
-            found.append(Kernel(i, lib.gs_test_kernel_name(i).decode(), isa, dtype, form, tile))
+            found.append(Kernel(i, lib.gs_test_kernel_name(i).decode(), isa, dtype, form, tile, x_offset))
     return found
 
 
@@ -170,10 +174,12 @@ def prepare(kernel: Kernel, layer: tuple[int, int, int], density: float, rng: np
     tile = min(kernel.tile, padded)
     lanes = 4 if kernel.dtype == S8 else 1
     groups = cin // lanes
-    while tile > 64 and groups * tile * 4 > 32 * 1024:  # as gs_tile_pixels of src/ops/mm.c chooses
-        tile //= 2
+    while kernel.x_offset and tile > 64 and groups * tile * 4 > 32 * 1024:  # as gs_tile_pixels of src/ops/mm.c chooses
+        tile = -(-tile // 32) * 16
     packed = Packed()
-    x_stride = tile * 4
+    plane = (padded + (16 if padded // 16 % 2 == 0 else 0)) * 4
+    x_stride = tile * 4 if kernel.x_offset else plane
+    x_step = groups * x_stride if kernel.x_offset else tile * 4
     lib.gs_test_mm_pack.argtypes = [ctypes.c_uint32, *[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_void_p]
     status = lib.gs_test_mm_pack(
         kernel.index, ctypes.addressof(matrix), bias.ctypes.data, scale.ctypes.data, x_stride, ctypes.addressof(packed)
@@ -181,20 +187,19 @@ def prepare(kernel: Kernel, layer: tuple[int, int, int], density: float, rng: np
     if status != 0:
         raise RuntimeError(f"{kernel.name}: packing failed with status {status}")
     full, rest = divmod(padded, tile)
-    x = _aligned((full + (rest > 0)) * groups * x_stride)
+    x = _aligned((full + (rest > 0)) * groups * x_stride if kernel.x_offset else groups * plane)
     x[:] = rng.integers(0, 256, x.size) if kernel.dtype == S8 else 0
-    y_stride = (padded + (16 if padded // 16 % 2 == 0 else 0)) * 4
-    y = _aligned(cout // lanes * y_stride)
+    y = _aligned(cout // lanes * plane)
     keep += [x, y, packed]
     calls = []
     for npx, tiles, at in ((tile, full, 0), (rest, 1 if rest else 0, full)):
         if not tiles:
             continue
         args = Args(
-            x.ctypes.data + at * groups * x_stride,
+            x.ctypes.data + at * x_step,
             x_stride,
             y.ctypes.data + at * tile * 4,
-            y_stride,
+            plane,
             npx,
             0,
             packed.row_blocks,
@@ -203,7 +208,7 @@ def prepare(kernel: Kernel, layer: tuple[int, int, int], density: float, rng: np
             -np.inf,
             np.inf,
         )
-        calls.append((args, tiles, groups * x_stride))
+        calls.append((args, tiles, x_step))
     return Layer(calls, blocks * pixels, packed, keep)
 
 

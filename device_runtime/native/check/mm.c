@@ -68,7 +68,7 @@ static weights make_weights(const uint32_t info[GS_TEST_INFO], const mm_case *c)
 static size_t value_bytes(const uint32_t info[GS_TEST_INFO], const gs_packed *p) {
   const size_t item = info[2] == GS_F32 ? 4 : info[7] ? 2 : 1, lanes = info[2] == GS_F32 ? 1 : 4;
   if (info[3] == GS_FORM_DENSE) return (size_t)p->row_blocks * p->groups * info[4] * lanes * item;
-  if (info[3] == GS_FORM_1X4) return p->entries * lanes * item;
+  if (info[3] == GS_FORM_1X4) return p->entries * lanes * item; /* lists in fours count four entries a step */
   if (info[3] == GS_FORM_4X4) return p->entries * lanes * 4 * item;
   return p->entries * 4 * item;
 }
@@ -94,16 +94,18 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   }
   /* Packed parts against guards; int8 weights at an odd address when they lie at the start. */
   const size_t shift = !at_end && t == GS_S8 && !info[7] ? 1 : 0;
-  const size_t lists = info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
+  const size_t lists = p.order ? padded * p.slices / 4 : info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
   guarded gv = guard_new(vb + GS_WSLACK + shift, at_end, 0);
   if (vb) memcpy(gv.at + shift, p.val, vb);
   guarded go = guard_copy(p.off, p.entries * 4, p.entries * 4, at_end);
+  guarded gr = guard_copy(p.order, p.order ? lists * 16 : 0, p.order ? lists * 16 : 0, at_end);
   guarded gs = guard_copy(p.start, p.start ? (lists + 1) * 4 : 0, p.start ? (lists + 1) * 4 : 0, at_end);
   guarded gb = guard_copy(p.bias, (size_t)padded * 4, (size_t)padded * 4, at_end);
   guarded gq = guard_copy(p.scale, p.scale ? (size_t)padded * 4 : 0, p.scale ? (size_t)padded * 4 : 0, at_end);
   gs_packed moved = p;
   moved.val = gv.at + shift;
   moved.off = p.off ? (const uint32_t *)(void *)go.at : NULL;
+  moved.order = p.order ? (const uint32_t *)(void *)gr.at : NULL;
   moved.start = p.start ? (const uint32_t *)(void *)gs.at : NULL;
   moved.bias = gb.at;
   moved.scale = p.scale ? (float *)(void *)gq.at : NULL;
@@ -186,6 +188,7 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   cases++;
   guard_free(&gv, "weights");
   guard_free(&go, "offsets");
+  guard_free(&gr, "order");
   guard_free(&gs, "starts");
   guard_free(&gb, "bias");
   guard_free(&gq, "scale");
@@ -202,14 +205,14 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
 }
 
 void run_mm(uint32_t index, const uint32_t info[GS_TEST_INFO]) {
-  static const uint32_t rows[] = {1, 3, 4, 5, 12, 16, 19, 37}, ks[] = {4, 8, 12, 20, 64, 132, 516}, px[] = {16, 32, 48, 64, 80, 144};
+  static const uint32_t rows[] = {1, 3, 4, 5, 12, 16, 19, 37, 70}, ks[] = {4, 8, 12, 20, 64, 132, 516}, px[] = {16, 32, 48, 64, 80, 144};
   static const uint32_t densities[] = {0, 10, 50, 100};
   const int dense = info[3] == GS_FORM_DENSE, gemv = info[5] == 1;
   for (uint32_t r = 0; r < sizeof rows / sizeof *rows; r++)
     for (uint32_t k = 0; k < sizeof ks / sizeof *ks; k++)
       for (uint32_t n = 0; n < (gemv ? 1 : sizeof px / sizeof *px); n++) {
         /* The larger products only with the fewer pixels. */
-        if (ks[k] >= 132 && (px[n] > 64 || rows[r] == 37) && !gemv) continue;
+        if (ks[k] >= 132 && (px[n] > 80 || (rows[r] >= 37 && px[n] > 16)) && !gemv) continue;
         for (uint32_t d = dense ? 3 : 0; d < 4; d++) {
           mm_case c = {rows[r], ks[k], gemv ? 1 : px[n], densities[d], cases % 7 == 3 ? 1 : cases % 29 == 5 ? 2 : cases % 31 == 6 ? 3 : 0,
                        (r + k) % 2};

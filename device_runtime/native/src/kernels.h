@@ -12,6 +12,8 @@
 
 #define GS_PX 16u      /* tiles are multiples of this many pixels */
 #define GS_WSLACK 64u
+#define GS_SLICE 128u  /* most columns of one slice of lists in fours: with 64 pixels of f32 it fills 32 KiB */
+#define GS_FOURS_ROWS 64u /* most rows of a row block of lists in fours */
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
 typedef uint32_t __attribute__((may_alias)) gs_word;
@@ -50,6 +52,8 @@ typedef struct {
   const uint32_t *start; /* sparse forms: per list (row for 1X4, four rows for 4X4 and 4X1), first entry; one more at the end */
   const uint32_t *off;   /* sparse forms: per entry, byte offset into x (group * x_stride; 4X1: + lane) */
   const void *val;       /* weights in the kernel's order */
+  const uint32_t *order; /* lists in fours: per list and of its four the row (of the matrix, rows of padding last); else NULL */
+  uint32_t slices;       /* lists in fours: ranges of columns that K is cut into; else 1 */
   const void *bias;      /* int32 (with the kernel's own correction folded in) or float, padded to row blocks, never NULL */
   float *scale;          /* S8: padded to row blocks */
   size_t entries;        /* of off */
@@ -84,7 +88,12 @@ typedef struct gs_mm_kernel {
                         the bias */
   /* val layout of GS_FORM_DENSE is [row block][group][rows][4 or 1]; of 1X4 per entry 4 (S8) or 1 (F32) values;
    * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
-   * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16. */
+   * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16.
+   *
+   * Lists in fours: what F32 1X4 with rows > 4 is packed as. K is cut into slices that keep a tile of x near the core, and a
+   * kernel adds slice after slice into y. Within a row block of a slice, rows are sorted by their count and taken in fours
+   * with a common count (the shorter ones end in zero weights on column 0 of the slice): loop ends that can be foreseen, and
+   * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows]. */
   int widen;
   uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
                         pixels of padding may hold anything: their weights are zero or their results unused */

@@ -2,10 +2,11 @@
 #include <string.h>
 
 #include "core.h"
+#include "pack.h"
 
-/* Sizes of the five parts of one allocation, and where each starts. */
+/* Sizes of the parts of one allocation, and where each starts. */
 typedef struct {
-  uint64_t start, off, val, bias, scale, total;
+  uint64_t start, order, off, val, bias, scale, total;
 } parts;
 
 static uint64_t part(uint64_t *total, uint64_t bytes) {
@@ -101,6 +102,7 @@ static void pack_rows(const gs_mm_kernel *k, const gs_matrix *m, const void *bia
 
 static bool fits(const gs_mm_kernel *k, const gs_matrix *m) {
   if (k->dtype != m->dtype || k->rows % 4 || !k->rows || !m->rows) return false;
+  if (gs_in_fours(k) && k->rows > GS_FOURS_ROWS) return false;
   if (k->dtype == GS_S8 && m->cols % 4) return false;
   if (k->form == GS_FORM_DENSE) return !m->start;
   uint32_t br = k->form == GS_FORM_1X4 ? 1 : 4, bc = k->dtype == GS_S8 && k->form != GS_FORM_4X1 ? 4 : 1;
@@ -119,8 +121,14 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   uint64_t padded = (uint64_t)out->row_blocks * k->rows;
   uint32_t filled = dense ? 0 : gs_ceil_div(m->rows, m->br);
   uint64_t lists = dense ? 0 : padded / m->br, values;
-  uint64_t entries = 0;
-  if (!dense) {
+  uint64_t entries = 0, order = 0;
+  out->slices = 1;
+  if (gs_in_fours(k)) {
+    out->slices = gs_fours_slices(m);
+    order = padded * out->slices;
+    lists = order / 4;
+    values = entries = gs_fours_steps(k, m) * 4;
+  } else if (!dense) {
     entries = m->start[filled];
     if (k->form == GS_FORM_4X1) {
       entries = 0;
@@ -132,6 +140,7 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   }
   parts p = {0};
   p.start = part(&p.total, dense ? 0 : (lists + 1) * 4);
+  p.order = part(&p.total, order * 4);
   p.off = part(&p.total, entries * 4 + (dense ? 0 : GS_WSLACK));
   p.val = part(&p.total, values * item + GS_WSLACK);
   p.bias = part(&p.total, padded * 4);
@@ -141,11 +150,14 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   if (!memory) return GS_E_MEMORY;
   uint32_t *start = (uint32_t *)(memory + p.start), *off = (uint32_t *)(memory + p.off);
   if (dense) pack_dense(k, m, out, memory + p.val);
+  else if (gs_in_fours(k))
+    gs_pack_fours(k, m, x_stride, start, (uint32_t *)(memory + p.order), off, (float *)(memory + p.val));
   else if (k->form == GS_FORM_4X1)
     pack_4x1(k, m, x_stride, (uint32_t)lists, filled, start, off, memory + p.val);
   else pack_lists(k, m, x_stride, (uint32_t)lists, filled, start, off, memory + p.val);
   pack_rows(k, m, bias, scale, memory + p.bias, (float *)(memory + p.scale));
   out->start = dense ? NULL : start;
+  out->order = order ? (const uint32_t *)(memory + p.order) : NULL;
   out->off = dense ? NULL : off;
   out->val = memory + p.val;
   out->bias = memory + p.bias;

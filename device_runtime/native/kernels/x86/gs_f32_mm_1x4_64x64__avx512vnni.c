@@ -1,0 +1,75 @@
+/* Unstructured sparse f32, lists in fours: four rows of their own columns run side by side over one slice of K, whose tile of
+ * x stays in the first cache; the sums of the slices meet in y. */
+#include "avx512.h"
+
+typedef struct {
+  __m512 lo, hi;
+  int first, last; /* slice: the first one starts from the bias, the last one clamps */
+} ends;
+
+/* Steps of one list on nv vectors of pixels. */
+GS_INLINE void four(const gs_mm_args *a, uint32_t list, uint32_t pixel, const int nv, const ends *end) {
+  const gs_packed *w = a->w;
+  const uint32_t *row = w->order + (size_t)list * 4;
+  const uint32_t first = w->start[list], n = w->start[list + 1] - first;
+  if (n == 0 && !end->first && !end->last) return;
+  const char *x = (const char *)a->x + (size_t)pixel * 4;
+  char *y = (char *)a->y + (size_t)pixel * 4;
+  __m512 acc[4][8];
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    if (end->first || row[r] >= w->rows) {
+      GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_set1_ps(((const float *)w->bias)[row[r]]);
+    } else {
+      GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_loadu_ps(y + (size_t)row[r] * a->y_stride + 64 * v);
+    }
+  }
+  const uint32_t *off = w->off + (size_t)first * 4, *stop = off + (size_t)n * 4;
+  const float *val = (const float *)w->val + (size_t)first * 4;
+  for (; off != stop; off += 4, val += 4) {
+    /* One load for four weights: loads are what bounds this loop, shuffles are free in it. */
+    __m512 all = _mm512_broadcast_f32x4(_mm_loadu_ps(val));
+    __asm__("" : "+v"(all)); /* else the compiler makes four loads of it again */
+    const __m512 wr[4] = {_mm512_permute_ps(all, 0x00), _mm512_permute_ps(all, 0x55), _mm512_permute_ps(all, 0xaa),
+                          _mm512_permute_ps(all, 0xff)};
+    GS_UNROLL for (int r = 0; r < 4; r++) {
+      const char *xr = x + off[r];
+      GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_fmadd_ps(_mm512_loadu_ps(xr + 64 * v), wr[r], acc[r][v]);
+    }
+  }
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    if (row[r] >= w->rows) break;
+    char *to = y + (size_t)row[r] * a->y_stride;
+    GS_UNROLL for (int v = 0; v < nv; v++) {
+      if (end->last) acc[r][v] = _mm512_min_ps(_mm512_max_ps(acc[r][v], end->lo), end->hi);
+      _mm512_storeu_ps(to + 64 * v, acc[r][v]);
+    }
+  }
+}
+
+GS_INLINE void tile(const gs_mm_args *a, uint32_t pixel, const int nv) {
+  const gs_packed *w = a->w;
+  ends end = {_mm512_set1_ps(a->lo), _mm512_set1_ps(a->hi), 0, 0};
+  for (uint32_t s = 0; s < w->slices; s++) {
+    end.first = s == 0;
+    end.last = s + 1 == w->slices;
+    for (uint32_t b = a->block0; b < a->block1; b++) {
+      const uint32_t rows = w->rows - b * 64 < 64 ? w->rows - b * 64 : 64;
+      const uint32_t list = (s * w->row_blocks + b) * 16;
+      for (uint32_t i = 0; i * 4 < rows; i++) four(a, list + i, pixel, nv, &end);
+    }
+  }
+}
+
+GS_TARGET void gs_f32_mm_1x4_64x64__avx512vnni(const gs_mm_args *a) {
+  uint32_t left = a->npx / 16, p = 0;
+  while (left) {
+    const uint32_t v = left <= 5 ? left : left < 8 ? (left + 1) / 2 : 4;
+    if (v == 5) tile(a, p, 5);
+    else if (v == 4) tile(a, p, 4);
+    else if (v == 3) tile(a, p, 3);
+    else if (v == 2) tile(a, p, 2);
+    else tile(a, p, 1);
+    p += v * 16;
+    left -= v;
+  }
+}

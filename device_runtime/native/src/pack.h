@@ -1,0 +1,17 @@
+/* The packed forms that have files of their own, for src/pack.c. */
+#ifndef GS_PACK_H
+#define GS_PACK_H
+#include "kernels.h"
+
+/* Whether a kernel's lists are packed in fours. */
+static inline int gs_in_fours(const gs_mm_kernel *k) {
+  return k->dtype == GS_F32 && k->form == GS_FORM_1X4 && k->rows > 4;
+}
+
+uint32_t gs_fours_slices(const gs_matrix *m);
+/* Steps of all lists: each is four offsets and four values. */
+uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m);
+/* start: slices * row blocks * rows / 4 + 1; order: slices * row blocks * rows; off and val: 4 * steps. */
+void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, uint32_t *start, uint32_t *order, uint32_t *off,
+                   float *val);
+#endif
