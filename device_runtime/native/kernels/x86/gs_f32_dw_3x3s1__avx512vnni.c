@@ -1,19 +1,4 @@
-/* Depthwise f32 3x3 stride 1: nine weights in registers, sixteen output pixels at once, loads masked to what exists. */
-#include "avx512.h"
+/* Depthwise f32 3x3 stride 1, padding by masks. */
+#include "avx512_dw_f32.h"
 
-GS_TARGET void gs_f32_dw_3x3s1__avx512vnni(const gs_dw_args *a) {
-  const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
-  const __m512 bias = _mm512_set1_ps(*(const float *)a->bias);
-  __m512 w[9];
-  GS_UNROLL for (int t = 0; t < 9; t++) w[t] = _mm512_set1_ps(((const float *)a->w)[t]);
-  for (uint32_t oy = 0; oy < a->oh; oy++)
-    for (uint32_t ox = 0; ox < a->ow; ox += 16) {
-      const __mmask16 keep = gs_first16(a->ow - ox);
-      const char *x = (const char *)a->x + (size_t)oy * a->x_row + (size_t)ox * 4;
-      __m512 acc = bias;
-      GS_UNROLL for (int ky = 0; ky < 3; ky++)
-        GS_UNROLL for (int kx = 0; kx < 3; kx++)
-          acc = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(keep, x + (size_t)ky * a->x_row + 4 * kx), w[ky * 3 + kx], acc);
-      _mm512_mask_storeu_ps((float *)a->y + (size_t)oy * a->ow + ox, keep, _mm512_min_ps(_mm512_max_ps(acc, lo), hi));
-    }
-}
+GS_TARGET void gs_f32_dw_3x3s1__avx512vnni(const gs_dw_args *a) { gs_dw_f32_512(a, 3, 1); }
