@@ -12,6 +12,8 @@
 
 #define GS_PX 16u      /* tiles are multiples of this many pixels */
 #define GS_WSLACK 64u
+#define GS_WIDE_W 1
+#define GS_WIDE_X 2
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
 typedef uint32_t __attribute__((may_alias)) gs_word;
@@ -84,7 +86,10 @@ typedef struct gs_mm_kernel {
                         the bias */
   /* val layout of GS_FORM_DENSE is [row block][group][rows][4 or 1]; of 1X4 per entry 4 (S8) or 1 (F32) values;
    * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
-   * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16. */
+   * per 4 entries [4 rows][4 entries]. widen: GS_WIDE_W, S8 values stored as int16; GS_WIDE_X, x is int16 too: the caller
+   * widens a tile once, not once a weight, and lays its pairs of lanes apart, so that one pairwise dot product sums pixels
+   * that lie side by side: lanes 0 and 1 of (group g, pixel p) at x + g*x_stride + p*4, lanes 2 and 3 half an x_stride on
+   * (x_stride is then a multiple of 128; off counts in it as ever). */
   int widen;
   uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
                         pixels of padding may hold anything: their weights are zero or their results unused */

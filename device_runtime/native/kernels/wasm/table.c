@@ -3,11 +3,12 @@
  * once registers run short, so that results change while a module tiers up. */
 #include "../../src/kernels.h"
 
+#define WIDE (GS_WIDE_W | GS_WIDE_X)
 #define MM_SIMD128(M) \
-  M(gs_s8_mm_dense_4x16__wasm128, WASM128, S8, DENSE, 4, 16, 0, 1) \
-  M(gs_s8_mm_1x4_4x16__wasm128, WASM128, S8, 1X4, 4, 16, 0, 1) \
-  M(gs_s8_mm_4x4_4x16__wasm128, WASM128, S8, 4X4, 4, 16, 0, 1) \
-  M(gs_s8_mm_4x1_4x16__wasm128, WASM128, S8, 4X1, 4, 16, 0, 1) \
+  M(gs_s8_mm_dense_4x16__wasm128, WASM128, S8, DENSE, 4, 32, 0, WIDE) \
+  M(gs_s8_mm_1x4_4x32__wasm128, WASM128, S8, 1X4, 4, 32, 0, WIDE) \
+  M(gs_s8_mm_4x4_4x16__wasm128, WASM128, S8, 4X4, 4, 32, 0, WIDE) \
+  M(gs_s8_mm_4x1_4x16__wasm128, WASM128, S8, 4X1, 4, 32, 0, WIDE) \
   M(gs_s8_mm_dense_8x1__wasm128, WASM128, S8, DENSE, 8, 1, 0, 0) \
   M(gs_s8_mm_1x4_4x1__wasm128, WASM128, S8, 1X4, 4, 1, 0, 0) \
   M(gs_s8_mm_4x4_4x1__wasm128, WASM128, S8, 4X4, 4, 1, 0, 0) \
