@@ -26,19 +26,4 @@ GS_INLINE void row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixe
 GS_ALONE static void row32(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out) { row(a, q, r, pixel, out, 8); }
 GS_ALONE static void row16(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out) { row(a, q, r, pixel, out, 4); }
 
-void gs_s8_mm_1x4_4x32__wasm128(const gs_mm_args *a) {
-  const gs_rqw q = gs_rqw_make(&a->q);
-  int8_t out[4][32];
-  for (uint32_t p = 0; p < a->npx;) {
-    const uint32_t n = a->npx - p < 32 ? 16 : 32;
-    for (uint32_t b = a->block0; b < a->block1; b++) {
-      for (uint32_t r = 0; r < 4; r++) {
-        if (n == 32) row32(a, &q, b * 4 + r, p, out[r]);
-        else row16(a, &q, b * 4 + r, p, out[r]);
-      }
-      int8_t *y = (int8_t *)a->y + (size_t)b * a->y_stride + (size_t)p * 4;
-      for (uint32_t i = 0; i < n; i += 16) gs_lanesw(y + 4 * i, out[0] + i, out[1] + i, out[2] + i, out[3] + i);
-    }
-    p += n;
-  }
-}
+void gs_s8_mm_1x4_4x32__wasm128(const gs_mm_args *a) { gs_rows_alone(a, row32, row16); }

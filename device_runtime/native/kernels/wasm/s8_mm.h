@@ -20,16 +20,4 @@ GS_INLINE void gs_rowsw(v128_t acc[4][2], const int8_t *x01, const int8_t *x23, 
     }
   }
 }
-
-/* Requantisation and store of eight pixels of four rows. */
-GS_INLINE void gs_store_rowsw(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel, v128_t acc[4][2]) {
-  const float *scale = a->q.scale + (size_t)block * 4;
-  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  GS_UNROLL for (int r = 0; r < 4; r++) {
-    const v128_t s = wasm_v128_load32_splat(scale + r);
-    acc[r][0] = gs_rqw_acc(acc[r][0], s, q);
-    acc[r][1] = gs_rqw_acc(acc[r][1], s, q);
-  }
-  GS_UNROLL for (int v = 0; v < 2; v++) wasm_v128_store(y + 16 * v, gs_quadw(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
-}
 #endif

@@ -59,6 +59,25 @@ GS_INLINE void gs_lanesw(int8_t *y, const int8_t *r0, const int8_t *r1, const in
   wasm_v128_store(y + 48, GS_HIGH16(high01, high23));
 }
 
+/* All rows of a tile by functions that make one row of 32 or of 16 pixels. */
+typedef void gs_one_row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out);
+GS_INLINE void gs_rows_alone(const gs_mm_args *a, gs_one_row *row32, gs_one_row *row16) {
+  const gs_rqw q = gs_rqw_make(&a->q);
+  int8_t out[4][32];
+  for (uint32_t p = 0; p < a->npx;) {
+    const uint32_t n = a->npx - p < 32 ? 16 : 32;
+    for (uint32_t b = a->block0; b < a->block1; b++) {
+      for (uint32_t r = 0; r < 4; r++) {
+        if (n == 32) row32(a, &q, (size_t)b * 4 + r, p, out[r]);
+        else row16(a, &q, (size_t)b * 4 + r, p, out[r]);
+      }
+      int8_t *y = (int8_t *)a->y + (size_t)b * a->y_stride + (size_t)p * 4;
+      for (uint32_t i = 0; i < n; i += 16) gs_lanesw(y + 4 * i, out[0] + i, out[1] + i, out[2] + i, out[3] + i);
+    }
+    p += n;
+  }
+}
+
 /* Pair sums of elements 0-1 and 2-3 -> sums of elements 0-3. */
 GS_INLINE v128_t gs_pairsw(v128_t a, v128_t b) {
   return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
@@ -70,6 +89,17 @@ GS_INLINE v128_t gs_quadw(v128_t r0, v128_t r1, v128_t r2, v128_t r3) {
   return wasm_i8x16_shuffle(b, b, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
 
+/* Requantisation and store of eight pixels of four rows. */
+GS_INLINE void gs_store_rowsw(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel, v128_t acc[4][2]) {
+  const float *scale = a->q.scale + (size_t)block * 4;
+  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    const v128_t s = wasm_v128_load32_splat(scale + r);
+    acc[r][0] = gs_rqw_acc(acc[r][0], s, q);
+    acc[r][1] = gs_rqw_acc(acc[r][1], s, q);
+  }
+  GS_UNROLL for (int v = 0; v < 2; v++) wasm_v128_store(y + 16 * v, gs_quadw(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
+}
 /* Four requantised int32 -> four bytes at y. */
 GS_INLINE void gs_store_bytesw(void *y, v128_t v) {
   v = wasm_i16x8_narrow_i32x4(v, v);
