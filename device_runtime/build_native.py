@@ -74,7 +74,7 @@ TARGETS = {
             "gossamer-profile",
             skip=("neondot",),
         ),
-        Target("wasm", "wasm32-wasi", "", "wasm", "wasm", "gossamer.wasm", flags=("-msimd128",), skip=("wasmrelaxed",)),
+        Target("wasm", "wasm32-wasi", "", "wasm", "wasm", "gossamer.wasm", flags=("-msimd128",), skip=("wasmrelaxed", "wasmdot")),
         Target(
             "wasm-relaxed",
             "wasm32-wasi",

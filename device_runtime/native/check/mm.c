@@ -66,7 +66,7 @@ static weights make_weights(const uint32_t info[GS_TEST_INFO], const mm_case *c)
 }
 
 static size_t value_bytes(const uint32_t info[GS_TEST_INFO], const gs_packed *p) {
-  const size_t item = info[2] == GS_F32 ? 4 : info[7] ? 2 : 1, lanes = info[2] == GS_F32 ? 1 : 4;
+  const size_t item = info[2] == GS_F32 ? 4 : info[7] & GS_WIDE_W ? 2 : 1, lanes = info[2] == GS_F32 ? 1 : 4;
   if (info[3] == GS_FORM_DENSE) return (size_t)p->row_blocks * p->groups * info[4] * lanes * item;
   if (info[3] == GS_FORM_1X4) return p->entries * lanes * item; /* lists in fours count four entries a step */
   if (info[3] == GS_FORM_4X4) return p->entries * lanes * 4 * item;
@@ -88,12 +88,13 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
     scale[r] = c->extreme == 2 ? 1e-30f : c->extreme == 3 ? 1e20f : (0.5f + 0.5f * fabsf(real())) * 2e-3f;
   }
   gs_packed p;
-  if (gs_test_mm_pack(index, &s.m, bias, scale, stride, &p) != GS_OK) {
+  const size_t wide = info[7] & GS_WIDE_X ? 2 : 1;
+  if (gs_test_mm_pack(index, &s.m, bias, scale, stride * wide, &p) != GS_OK) {
     FAIL("pack refused rows %u k %u", c->rows, c->k);
     return;
   }
   /* Packed parts against guards; int8 weights at an odd address when they lie at the start. */
-  const size_t shift = !at_end && t == GS_S8 && !info[7] ? 1 : 0;
+  const size_t shift = !at_end && t == GS_S8 && !(info[7] & GS_WIDE_W) ? 1 : 0;
   const size_t lists = p.order ? padded * p.slices / 4 : info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
   guarded gv = guard_new(vb + GS_WSLACK + shift, at_end, 0);
   if (vb) memcpy(gv.at + shift, p.val, vb);
@@ -111,7 +112,7 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   moved.scale = p.scale ? (float *)(void *)gq.at : NULL;
 
   const size_t x_bytes = (size_t)(groups - 1) * stride + (size_t)c->npx * 4, y_bytes = (size_t)(y_groups - 1) * stride + (size_t)c->npx * 4;
-  guarded gx = guard_new(x_bytes, at_end, 0), gy = guard_new(y_bytes, at_end, 0x33);
+  guarded gx = guard_new(wide == 2 ? (size_t)(2 * groups - 1) * stride + (size_t)c->npx * 4 : x_bytes, at_end, 0), gy = guard_new(y_bytes, at_end, 0x33);
   uint8_t *plain = malloc(x_bytes);
   if (!plain) exit(2);
   const uint8_t range = info[8] == 7 ? 0x7f : 0xff; /* kernels of seven bits see 0..127 */
@@ -121,12 +122,19 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
       float v = real();
       memcpy(plain + i, &v, 4);
     }
-  for (size_t i = 0; i < x_bytes; i++) gx.at[i] = plain[i] ^ (info[6] ? 0x80 : 0);
+  if (wide == 1)
+    for (size_t i = 0; i < x_bytes; i++) gx.at[i] = plain[i] ^ (info[6] ? 0x80 : 0);
+  else
+    for (size_t i = 0; i < x_bytes; i++) {
+      const size_t group = i / stride, pixel = i % stride / 4, lane = i % 4, at = (2 * group + lane / 2) * stride + pixel * 4 + lane % 2 * 2;
+      const int16_t v = (int8_t)plain[i];
+      if (pixel < c->npx) memcpy(gx.at + at, &v, 2);
+    }
 
   gs_mm_args a;
   memset(&a, 0, sizeof a);
   a.x = gx.at;
-  a.x_stride = stride;
+  a.x_stride = stride * wide;
   a.y = gy.at;
   a.y_stride = stride;
   a.npx = c->npx;

@@ -49,7 +49,8 @@ typedef enum {
   GS_ISA_NEON = 20,
   GS_ISA_NEONDOT = 21, /* NEON with SDOT (Armv8.2 dotprod) */
   GS_ISA_WASM128 = 30,
-  GS_ISA_WASMRELAXED = 31,
+  GS_ISA_WASMRELAXED = 31, /* relaxed SIMD */
+  GS_ISA_WASMDOT = 32, /* and its int8 dot product takes unsigned bytes, as on x86 hosts with VNNI */
   GS_ISA_BEST = 255
 } gs_isa;
 

@@ -63,7 +63,9 @@ static gs_isa detect(void) {
 
 #elif defined(__wasm_relaxed_simd__)
 
-static gs_isa detect(void) { return GS_ISA_WASMRELAXED; }
+#include "../kernels/wasm/probe.h"
+
+static gs_isa detect(void) { return gs_wasm_probe(); }
 
 #elif defined(__wasm_simd128__)
 
@@ -83,7 +85,7 @@ static const struct {
 } names[] = {
     {GS_ISA_SCALAR, "scalar"},   {GS_ISA_AVX2, "avx2"},       {GS_ISA_AVX512VNNI, "avx512vnni"},
     {GS_ISA_NEON, "neon"},       {GS_ISA_NEONDOT, "neondot"}, {GS_ISA_WASM128, "wasm128"},
-    {GS_ISA_WASMRELAXED, "wasmrelaxed"}, {GS_ISA_BEST, "best"},
+    {GS_ISA_WASMRELAXED, "wasmrelaxed"}, {GS_ISA_WASMDOT, "wasmdot"}, {GS_ISA_BEST, "best"},
 };
 
 const char *gs_isa_name(gs_isa isa) {

@@ -14,6 +14,8 @@
 #define GS_WSLACK 64u
 #define GS_SLICE 128u  /* most columns of one slice of lists in fours: with 64 pixels of f32 it fills 32 KiB */
 #define GS_FOURS_ROWS 64u /* most rows of a row block of lists in fours */
+#define GS_WIDE_W 1       /* of gs_mm_kernel.widen */
+#define GS_WIDE_X 2
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
 typedef uint32_t __attribute__((may_alias)) gs_word;
@@ -88,7 +90,10 @@ typedef struct gs_mm_kernel {
                         the bias */
   /* val layout of GS_FORM_DENSE is [row block][group][rows][4 or 1]; of 1X4 per entry 4 (S8) or 1 (F32) values;
    * of 4X4 per entry [4 rows][4 or 1]; of 4X1 S8: entries padded to a multiple of 4 per list with (off of the last entry, 0),
-   * per 4 entries [4 rows][4 entries]. widen: S8 values stored as int16.
+   * per 4 entries [4 rows][4 entries]. widen: GS_WIDE_W, S8 values stored as int16; GS_WIDE_X, x is int16 too: the caller
+   * widens a tile once, not once a weight, and lays its pairs of lanes apart, so that one pairwise dot product sums pixels
+   * that lie side by side: lanes 0 and 1 of (group g, pixel p) at x + g*x_stride + p*4, lanes 2 and 3 half an x_stride on
+   * (x_stride is then a multiple of 128; off counts in it as ever).
    *
    * Lists in fours: what F32 1X4 with rows > 4 is packed as. K is cut into slices that keep a tile of x near the core, and a
    * kernel adds slice after slice into y. Within a row block of a slice, rows are sorted by their count and taken in fours

@@ -17,7 +17,7 @@ static uint64_t part(uint64_t *total, uint64_t bytes) {
 
 static void put(const gs_mm_kernel *k, void *val, size_t at, const void *from, size_t i) {
   if (k->dtype == GS_F32) ((float *)val)[at] = from ? ((const float *)from)[i] : 0.0f;
-  else if (k->widen) ((int16_t *)val)[at] = from ? ((const int8_t *)from)[i] : 0;
+  else if (k->widen & GS_WIDE_W) ((int16_t *)val)[at] = from ? ((const int8_t *)from)[i] : 0;
   else ((int8_t *)val)[at] = from ? ((const int8_t *)from)[i] : 0;
 }
 
@@ -25,7 +25,7 @@ static void put(const gs_mm_kernel *k, void *val, size_t at, const void *from, s
 static void pack_dense(const gs_mm_kernel *k, const gs_matrix *m, gs_packed *out, void *val) {
   uint32_t lanes = k->dtype == GS_S8 ? 4 : 1;
   size_t at = 0;
-  if (!k->widen) { /* a group of a row is one 32-bit word in both types: packing is part of every cold start */
+  if (!(k->widen & GS_WIDE_W)) { /* a group of a row is one 32-bit word in both types: packing is part of every cold start */
     const uint8_t *from = m->values;
     uint8_t *to = val;
     for (uint32_t b = 0; b < out->row_blocks; b++)
@@ -48,7 +48,7 @@ static void pack_lists(const gs_mm_kernel *k, const gs_matrix *m, size_t x_strid
   for (uint32_t i = 0; i <= lists; i++) start[i] = m->start[i < filled ? i : filled];
   size_t n = m->start[filled];
   for (size_t e = 0; e < n; e++) off[e] = (uint32_t)(m->col[e] * x_stride);
-  if (k->widen)
+  if (k->widen & GS_WIDE_W)
     for (size_t v = 0; v < n * block; v++) put(k, val, v, m->values, v);
   else if (n != 0)
     memcpy(val, m->values, n * block * (k->dtype == GS_F32 ? 4 : 1));
@@ -114,7 +114,7 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   memset(out, 0, sizeof *out);
   if (!fits(k, m) || (uint64_t)m->cols * x_stride > 0xFFFFFFFFu) return GS_E_ARGUMENT;
   bool dense = k->form == GS_FORM_DENSE;
-  size_t item = k->dtype == GS_F32 ? 4 : k->widen ? 2 : 1;
+  size_t item = k->dtype == GS_F32 ? 4 : k->widen & GS_WIDE_W ? 2 : 1;
   out->rows = m->rows;
   out->row_blocks = gs_ceil_div(m->rows, k->rows);
   out->groups = k->dtype == GS_S8 ? m->cols / 4 : m->cols;

@@ -23,7 +23,7 @@ static uint64_t now_ns(void) {
 #define FAMILY_LAST GS_ISA_AVX512VNNI
 #elif defined(__wasm__)
 #define FAMILY_FIRST GS_ISA_WASM128
-#define FAMILY_LAST GS_ISA_WASMRELAXED
+#define FAMILY_LAST GS_ISA_WASMDOT
 #else
 #define FAMILY_FIRST GS_ISA_NEON
 #define FAMILY_LAST GS_ISA_NEONDOT

@@ -1,18 +1,18 @@
-/* Dense int8 by 16 bits: four rows times four pixels at a time. */
+/* Dense int8 by 16 bits: four rows times eight pixels at a time. */
 #include "s8_mm.h"
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
+GS_INLINE void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
-  const int8_t *x = (const int8_t *)a->x + (size_t)pixel * 4;
+  const int8_t *first = (const int8_t *)a->x + (size_t)pixel * 4, *second = first + a->x_stride / 2;
   const int16_t *val = (const int16_t *)w->val + (size_t)block * w->groups * 16;
   v128_t acc[4][2];
-  GS_UNROLL for (int r = 0; r < 4; r++) acc[r][0] = acc[r][1] = wasm_i32x4_const_splat(0);
-  for (uint32_t g = w->groups; g != 0; g--, x += a->x_stride, val += 16)
-    gs_rowsw(acc, wasm_v128_load(x), val);
-  gs_store_quadw(a, block, pixel, acc);
+  gs_bias_rowsw(acc, w, block);
+  for (uint32_t g = w->groups; g != 0; g--, first += a->x_stride, second += a->x_stride, val += 16) gs_rowsw(acc, first, second, val);
+  gs_store_rowsw(a, q, block, pixel, acc);
 }
 
 void gs_s8_mm_dense_4x16__wasm128(const gs_mm_args *a) {
-  for (uint32_t p = 0; p < a->npx; p += 4)
-    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, b, p);
+  const gs_rqw q = gs_rqw_make(&a->q);
+  for (uint32_t p = 0; p < a->npx; p += 8)
+    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, &q, b, p);
 }

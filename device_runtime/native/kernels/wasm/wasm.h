@@ -8,7 +8,13 @@
 
 #define GS_INLINE static inline __attribute__((always_inline))
 #pragma clang diagnostic ignored "-Wpass-failed" /* a build without optimisation unrolls nothing */
+/* An inner loop in a function of its own: V8 unrolls what lies in nested loops, and its copies spill. */
+#define GS_ALONE __attribute__((noinline))
 #define GS_UNROLL _Pragma("clang loop unroll(full)")
+
+/* Keeps loads where they are written: LLVM gathers all loads of an unrolled step at its start, engines do not reorder, and
+ * sixteen XMM registers of an x86 host run out: 1x4 products spent half of their time in spills. */
+#define GS_HERE(v) __asm__ volatile("" : "+r"(v)::"memory")
 
 typedef struct {
   v128_t lo, hi, zp;
@@ -18,18 +24,58 @@ GS_INLINE gs_rqw gs_rqw_make(const gs_requant *q) {
   gs_rqw r;
   r.lo = wasm_f32x4_splat((float)(q->lo - q->zp));
   r.hi = wasm_f32x4_splat((float)(q->hi - q->zp));
-  r.zp = wasm_i32x4_splat(q->zp);
+  r.zp = wasm_i32x4_splat(q->zp - 0x4B400000);
   return r;
 }
 
-/* RQ of NUMERICS.md on 4 products; pmax(lo, v) is lo for NaN, as the rule wants. */
+/* RQ of NUMERICS.md on 4 products; pmax(lo, v) is lo for NaN, as the rule wants. Adding 12582912 rounds to even and leaves
+ * the integer in the low bits: converting with trunc_sat costs several instructions on x86. */
 GS_INLINE v128_t gs_rqw_round(v128_t v, const gs_rqw *q) {
   v128_t t = wasm_f32x4_pmin(q->hi, wasm_f32x4_pmax(q->lo, v));
-  return wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(t)), q->zp);
+  return wasm_i32x4_add(wasm_f32x4_add(t, wasm_f32x4_const_splat(12582912.0f)), q->zp);
 }
 
 GS_INLINE v128_t gs_rqw_acc(v128_t acc, v128_t scale, const gs_rqw *q) {
   return gs_rqw_round(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), scale), q);
+}
+
+/* Four accumulators of one row -> sixteen bytes. */
+GS_INLINE v128_t gs_bytesw(const v128_t acc[4], v128_t scale, const gs_rqw *q) {
+  const v128_t low = wasm_i16x8_narrow_i32x4(gs_rqw_acc(acc[0], scale, q), gs_rqw_acc(acc[1], scale, q));
+  return wasm_i8x16_narrow_i16x8(low, wasm_i16x8_narrow_i32x4(gs_rqw_acc(acc[2], scale, q), gs_rqw_acc(acc[3], scale, q)));
+}
+
+/* Sixteen pixels of four rows, a row at a time -> sixteen pixels of four lanes. */
+GS_INLINE void gs_lanesw(int8_t *y, const int8_t *r0, const int8_t *r1, const int8_t *r2, const int8_t *r3) {
+#define GS_LOW8(a, b) wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define GS_HIGH8(a, b) wasm_i8x16_shuffle(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define GS_LOW16(a, b) wasm_i16x8_shuffle(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define GS_HIGH16(a, b) wasm_i16x8_shuffle(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+  const v128_t v0 = wasm_v128_load(r0), v1 = wasm_v128_load(r1), v2 = wasm_v128_load(r2), v3 = wasm_v128_load(r3);
+  const v128_t low01 = GS_LOW8(v0, v1), high01 = GS_HIGH8(v0, v1), low23 = GS_LOW8(v2, v3), high23 = GS_HIGH8(v2, v3);
+  wasm_v128_store(y, GS_LOW16(low01, low23));
+  wasm_v128_store(y + 16, GS_HIGH16(low01, low23));
+  wasm_v128_store(y + 32, GS_LOW16(high01, high23));
+  wasm_v128_store(y + 48, GS_HIGH16(high01, high23));
+}
+
+/* All rows of a tile by functions that make one row of 32 or of 16 pixels. */
+typedef void gs_one_row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out);
+GS_INLINE void gs_rows_alone(const gs_mm_args *a, gs_one_row *row32, gs_one_row *row16) {
+  const gs_rqw q = gs_rqw_make(&a->q);
+  int8_t out[4][32];
+  for (uint32_t p = 0; p < a->npx;) {
+    const uint32_t n = a->npx - p < 32 ? 16 : 32;
+    for (uint32_t b = a->block0; b < a->block1; b++) {
+      for (uint32_t r = 0; r < 4; r++) {
+        if (n == 32) row32(a, &q, (size_t)b * 4 + r, p, out[r]);
+        else row16(a, &q, (size_t)b * 4 + r, p, out[r]);
+      }
+      int8_t *y = (int8_t *)a->y + (size_t)b * a->y_stride + (size_t)p * 4;
+      for (uint32_t i = 0; i < n; i += 16) gs_lanesw(y + 4 * i, out[0] + i, out[1] + i, out[2] + i, out[3] + i);
+    }
+    p += n;
+  }
 }
 
 /* Pair sums of elements 0-1 and 2-3 -> sums of elements 0-3. */
@@ -43,6 +89,17 @@ GS_INLINE v128_t gs_quadw(v128_t r0, v128_t r1, v128_t r2, v128_t r3) {
   return wasm_i8x16_shuffle(b, b, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
 
+/* Requantisation and store of eight pixels of four rows. */
+GS_INLINE void gs_store_rowsw(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel, v128_t acc[4][2]) {
+  const float *scale = a->q.scale + (size_t)block * 4;
+  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    const v128_t s = wasm_v128_load32_splat(scale + r);
+    acc[r][0] = gs_rqw_acc(acc[r][0], s, q);
+    acc[r][1] = gs_rqw_acc(acc[r][1], s, q);
+  }
+  GS_UNROLL for (int v = 0; v < 2; v++) wasm_v128_store(y + 16 * v, gs_quadw(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
+}
 /* Four requantised int32 -> four bytes at y. */
 GS_INLINE void gs_store_bytesw(void *y, v128_t v) {
   v = wasm_i16x8_narrow_i32x4(v, v);

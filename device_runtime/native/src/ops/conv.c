@@ -13,7 +13,8 @@ typedef struct {
   uint32_t pixels, tile, tiles, splits;
   bool direct;       /* the kernel reads x where it lies */
   bool lanes_in, lanes_out; /* int8 groups that start within four channels */
-  size_t x_bytes;    /* of the gathered tile in scratch */
+  bool wide;         /* the kernel reads an int16 tile */
+  size_t x_bytes, wide_bytes; /* of the gathered tile and of the wide one behind it in scratch */
   uint16_t *inside;  /* behind packed; NULL where the window needs none */
   uint32_t inside_row;
 } conv_state;
@@ -45,14 +46,17 @@ static gs_status plan_tiles(gs_session *s, const gs_op *op, conv_state *c, gs_er
   c->lanes_out = b == 4 && c->groups > 1 && c->cout % 4;
   c->kgroups = gs_ceil_div(c->cin, b);
   bool pointwise = w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && !(w.pt | w.pl | w.pb | w.pr);
-  c->direct = pointwise && !c->lanes_in && !c->k->x_offset;
+  c->wide = (c->k->widen & GS_WIDE_X) != 0;
+  c->direct = pointwise && !c->lanes_in && !c->k->x_offset; /* or where widening reads it */
   uint64_t words = (uint64_t)w.kh * w.kw * c->kgroups;
-  c->tile = gemv ? 1 : gs_tile_pixels(c->k, c->direct ? 0 : words, c->pixels);
+  c->tile = gemv ? 1 : gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels);
   c->tiles = gs_ceil_div(c->pixels, c->tile);
   uint64_t x_bytes = c->direct ? 0 : (words * c->tile * 4 + 63) / 64 * 64;
+  uint64_t wide_bytes = c->wide ? words * c->tile * 8 : 0;
   uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->tile : 0;
-  GS_TRY(gs_want_scratch(s, op, x_bytes + y_bytes, error));
+  GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes, error));
   c->x_bytes = (size_t)x_bytes;
+  c->wide_bytes = (size_t)wide_bytes;
   return GS_OK;
 }
 
@@ -77,7 +81,7 @@ gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   c->cin = x->dims[1] / groups;
   c->cout = y->dims[1] / groups;
   GS_TRY(plan_tiles(s, op, c, error));
-  size_t x_stride = (size_t)(c->direct ? x->pstride : c->tile) * 4;
+  size_t x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->tile);
   GS_TRY(gs_pack_weights(node, c->k, y->dims[1], w.kh, w.kw, c->cin, groups, x_stride,
                          (uint64_t)y->dims[0] * c->pixels, c->packed, error));
   c->splits = gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
@@ -133,7 +137,12 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   gs_mm_args a = {.npx = gs_round_px(n), .w = w, .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI]};
   if (c->pixels > 1 && a.npx < GS_PX) a.npx = GS_PX; /* a last tile of one pixel */
   a.x = tile_x(j, xi, group, px0, n, scratch);
-  a.x_stride = (size_t)(c->direct ? x->pstride : c->tile) * 4;
+  a.x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->tile);
+  if (c->wide) {
+    uint32_t words = c->packed[0].groups;
+    gs_widen_tile(a.x, c->direct ? x->pstride : c->tile, words, a.npx, c->tile, (int16_t *)(void *)(scratch + c->x_bytes));
+    a.x = scratch + c->x_bytes;
+  }
   a.block0 = (uint32_t)((uint64_t)w->row_blocks * split / c->splits);
   a.block1 = (uint32_t)((uint64_t)w->row_blocks * (split + 1) / c->splits);
   a.q.scale = w->scale;
@@ -141,7 +150,7 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   a.q.lo = op->p[GS_P_QLO];
   a.q.hi = op->p[GS_P_QHI];
   if (c->lanes_out) {
-    a.y = scratch + c->x_bytes;
+    a.y = scratch + c->x_bytes + c->wide_bytes;
     a.y_stride = (size_t)c->tile * 4;
     c->k->run(&a);
     scatter_lanes(c, y, a.y, group, a.block0 * c->k->rows, a.block1 * c->k->rows, px0, n, yi);

@@ -17,6 +17,12 @@ uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_
 /* x as a kernel reads it is x ^ flip. */
 static inline gs_word gs_flip_word(const gs_mm_kernel *k) { return k->x_offset ? 0x80808080u : 0; }
 
+/* Bytes between the groups of a tile as a kernel reads it. */
+static inline size_t gs_tile_stride(const gs_mm_kernel *k, uint32_t tile) { return (size_t)tile * (k->widen & GS_WIDE_X ? 8 : 4); }
+
+/* Int8 words [group][stride] to the int16 tile of a kernel with GS_WIDE_X; n is a multiple of GS_PX. */
+void gs_widen_tile(const gs_word *src, size_t stride, uint32_t groups, uint32_t n, uint32_t tile, int16_t *dst);
+
 /* How many ranges of row blocks each tile is cut into, so that few tiles still feed all threads. */
 static inline uint32_t gs_row_splits(const gs_session *s, uint64_t tiles, uint32_t row_blocks) {
   uint32_t threads = gs_threads(s);

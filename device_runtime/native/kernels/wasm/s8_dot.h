@@ -1,0 +1,43 @@
+/* int8 matrix products by i32x4.relaxed_dot_i8x16_i7x16_add_s: four weights times four lanes of a pixel, four pixels at once.
+ * Its second operand is x: exact on every engine for 0..127 (x_bits 7), and for x + 128 as an unsigned byte (x_offset 128) on
+ * engines that src/cpu.c finds to take all eight bits. */
+#ifndef GS_WASM_S8_DOT_H
+#define GS_WASM_S8_DOT_H
+#include "wasm.h"
+
+#define GS_DOT(w, x, acc) wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, x, acc)
+
+/* One row with groups of its own, nv vectors of four pixels, requantised to bytes in out. */
+GS_INLINE void gs_dot_row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out, const int nv) {
+  const gs_packed *w = a->w;
+  const int8_t *x = (const int8_t *)a->x + (size_t)pixel * 4;
+  const uint32_t *off = w->off + w->start[r], *last = w->off + w->start[r + 1];
+  const int8_t *val = (const int8_t *)w->val + (size_t)w->start[r] * 4;
+  v128_t acc[8];
+  GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = wasm_v128_load32_splat((const int32_t *)w->bias + r);
+  for (; off < last; off++, val += 4) {
+    const int8_t *xe = x + *off;
+    const v128_t wv = wasm_v128_load32_splat(val);
+    GS_UNROLL for (int v = nv - 1; v >= 0; v--) {
+      acc[v] = GS_DOT(wv, wasm_v128_load(xe + 16 * v), acc[v]);
+      GS_HERE(acc[v]);
+    }
+  }
+  const v128_t scale = wasm_v128_load32_splat(a->q.scale + r);
+  GS_UNROLL for (int v = 0; v < nv; v += 4) wasm_v128_store(out + 4 * v, gs_bytesw(acc + v, scale, q));
+}
+
+/* acc[r] = the bias of row r, for eight pixels. */
+GS_INLINE void gs_dot_bias(v128_t acc[4][2], const gs_packed *w, uint32_t block) {
+  GS_UNROLL for (int r = 0; r < 4; r++) acc[r][0] = acc[r][1] = wasm_v128_load32_splat((const int32_t *)w->bias + (size_t)block * 4 + r);
+}
+
+/* acc[r] += eight pixels times four weights of row r. */
+GS_INLINE void gs_dot_rows(v128_t acc[4][2], v128_t x0, v128_t x1, const int8_t *val) {
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    const v128_t wv = wasm_v128_load32_splat(val + 4 * r);
+    acc[r][0] = GS_DOT(wv, x0, acc[r][0]);
+    acc[r][1] = GS_DOT(wv, x1, acc[r][1]);
+  }
+}
+#endif
