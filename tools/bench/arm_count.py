@@ -2,8 +2,8 @@
 
 qemu logs every block it translates (``in_asm``) and every block it enters (``exec``, ``nochain``); an execution of a
 block weighs as many instructions as the block has. The log runs through a FIFO and is never kept. ``count`` counts a
-whole run; with a marker, an instruction word that the program executes before and after what is to be counted, every
-stretch between two markers by itself.
+whole run; with a marker (a function, or an instruction word of one, that the program enters before and after what is
+to be counted) every stretch between two markers by itself.
 
 Instructions say nothing about cycles: they are a proxy for machines that are not at hand.
 """
@@ -81,11 +81,11 @@ class Profile:
 class LogReader:
     """Parses qemu's log in pieces of any size; ``stretches`` holds the profile before each marker and the rest."""
 
-    def __init__(self, marker: int | None = None) -> None:
+    def __init__(self, marker: int | str | None = None) -> None:
         self.blocks: dict[int, Block] = {}
         self.stretches: list[Counter[int]] = [Counter()]
         self._lines: Counter[bytes] = Counter()
-        self._marker = None if marker is None else b" %08x " % marker
+        self._marker = marker
         self._at: bytes | None = None
         self._tail = b""
 
@@ -103,11 +103,16 @@ class LogReader:
         self._settle()
         return [Profile(executions, self.blocks) for executions in self.stretches]
 
+    def _marks(self, block: Block, body: bytes) -> bool:
+        if isinstance(self._marker, int):
+            return b" %08x " % self._marker in body
+        return self._marker is not None and block.function == self._marker
+
     def _parse(self, data: bytes) -> None:
         for name, body in _SECTION.findall(data):
             block = _block(name, body)
             self.blocks[block.address] = block
-            if self._marker is not None and self._at is None and self._marker in body:
+            if self._at is None and self._marks(block, body):
                 self._at = b"/%016x/" % block.address
         if self._at is None:
             self._lines.update(data.split(b"\n"))
@@ -146,18 +151,19 @@ def _mnemonic(line: bytes) -> str:
     return parts[2].decode() if len(parts) > 2 else ".byte"
 
 
-def count(command: Sequence[str], *, cpu: str, root: Path | None = None, marker: int | None = None,
-          filters: str = "", env: Mapping[str, str] | None = None, timeout: float = 1800.0) -> list[Profile]:  # fmt: skip
+def count(command: Sequence[str], *, cpu: str, root: Path | None = None, marker: int | str | None = None,
+          stretches: int = 0, filters: str = "", env: Mapping[str, str] | None = None) -> list[Profile]:  # fmt: skip
     """Runs an aarch64 program under qemu-user and counts what it executes.
 
     Args:
         command: the program and its arguments.
         cpu: qemu's name of the processor, such as ``cortex-a76``.
         root: folder with the system of a dynamic program (``-L``).
-        marker: instruction word that separates stretches (see the module).
+        marker: what separates stretches (see the module): a function's name (the program has symbols), or an
+            instruction word that only the marker has.
+        stretches: stop the program once that many are complete; 0: let it end.
         filters: qemu's ``-dfilter``: address ranges to log, all by default.
         env: environment of the program.
-        timeout: seconds.
 
     Raises:
         CountError: qemu is missing, or the program failed.
@@ -167,17 +173,22 @@ def count(command: Sequence[str], *, cpu: str, root: Path | None = None, marker:
         fifo, errors = Path(folder) / "log", Path(folder) / "stderr"
         os.mkfifo(fifo)
         options = ["-cpu", cpu, *(["-L", str(root)] if root else []), *(["-dfilter", filters] if filters else [])]
-        line = ["timeout", str(int(timeout)), qemu, *options, "-d", "in_asm,exec,nochain", "-D", str(fifo), *command]
+        line = [qemu, *options, "-d", "in_asm,exec,nochain", "-D", str(fifo), *command]
         reader = LogReader(marker)
+        stopped = False
         with errors.open("wb") as stderr:
             process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=stderr, env=env)
             try:
                 with fifo.open("rb", buffering=0) as log:
                     while data := log.read(CHUNK):
                         reader.feed(data)
+                        if 0 < stretches < len(reader.stretches):
+                            stopped = True
+                            process.kill()
+                            break
             finally:
                 code = process.wait()
-        if code != 0:
+        if code != 0 and not stopped:
             raise CountError(f"{' '.join(line)}\nended with {code}\n{errors.read_text(errors='replace')}".rstrip())
     return reader.finish()
 
