@@ -178,6 +178,7 @@ class Builder:
     debug: bool = False
     output_dir: Path | None = None
     jobs: int = 0
+    symbols: bool = False
     compiled: int = 0
     cached: int = 0
 
@@ -241,7 +242,7 @@ class Builder:
 
     def _link_flags(self) -> list[str]:
         t = self.target
-        flags = ["-target", t.triple, *([f"-mcpu={t.cpu}"] if t.cpu else []), *([] if self.debug else ["-s"])]
+        flags = ["-target", t.triple, *([f"-mcpu={t.cpu}"] if t.cpu else []), *([] if self.debug or self.symbols else ["-s"])]
         if t.kind == "library":
             return [*flags, "-shared", "-Wl,--gc-sections", "-Wl,-z,defs", "-lm", "-lpthread"]
         if t.kind == "program":
@@ -273,7 +274,7 @@ class Builder:
         if self.output_dir is not None:
             folder_out = self.output_dir
         else:
-            folder_out = build_root() / (self.target.name + ("-debug" if self.debug else ""))
+            folder_out = build_root() / (self.target.name + ("-debug" if self.debug else "-symbols" if self.symbols else ""))
         final = folder_out / self.target.output
         folder_out.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f".{final.name}.{os.getpid()}")
@@ -282,15 +283,20 @@ class Builder:
         return final
 
 
-def build(name: str, *, debug: bool = False, output_dir: Path | None = None, jobs: int = 0) -> Path:
-    """Builds target ``name`` (``host`` for this machine's library, into the package) and returns the artefact."""
+def build(
+    name: str, *, debug: bool = False, output_dir: Path | None = None, jobs: int = 0, symbols: bool = False
+) -> Path:
+    """Builds target ``name`` (``host`` for this machine's library, into the package) and returns the artefact.
+
+    ``symbols`` keeps the names of functions in a release build, for profilers.
+    """
     if name == "host":
         name = host_target()
         output_dir = output_dir or LIBRARY_DIR
     if name not in TARGETS:
         raise BuildError(f"unknown target {name!r}; targets: host, all, {', '.join(TARGETS)}")
     start = time.monotonic()
-    builder = Builder(TARGETS[name], debug=debug, output_dir=output_dir, jobs=jobs)
+    builder = Builder(TARGETS[name], debug=debug, output_dir=output_dir, jobs=jobs, symbols=symbols)
     path = builder.build()
     shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path
     print(

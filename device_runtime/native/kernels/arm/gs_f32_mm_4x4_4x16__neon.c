@@ -1,24 +1,19 @@
-/* Sparse f32 in 4x1 blocks: four rows share a list of columns. */
+/* Sparse f32 in 4x1 blocks: four rows share a list of columns; sixteen pixels at a time (armv7: eight). */
+#include "a64_mm.h"
 #include "neon_f32.h"
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel) {
-  const gs_packed *w = a->w;
-  const char *x = (const char *)a->x + (size_t)pixel * 4;
-  const uint32_t last = w->start[block + 1];
-  uint32_t e = w->start[block];
-  const float *val = (const float *)w->val + (size_t)e * 4;
-  const float *bias = (const float *)w->bias + (size_t)block * 4;
-  float32x4_t acc[GS_VECTORS_F32][4];
-  GS_UNROLL for (int v = 0; v < GS_VECTORS_F32; v++) GS_UNROLL for (int r = 0; r < 4; r++) acc[v][r] = vdupq_n_f32(bias[r]);
-  for (; e < last; e++, val += 4) {
-    const char *xe = x + w->off[e];
-    const float32x4_t wv = vld1q_f32(val);
-    GS_UNROLL for (int v = 0; v < GS_VECTORS_F32; v++) gs_rowsn(acc[v], vld1q_f32((const float *)(const void *)(xe + 16 * v)), wv);
-  }
-  gs_store_tilen(a, block, pixel, acc);
-}
-
 void gs_f32_mm_4x4_4x16__neon(const gs_mm_args *a) {
+  const gs_packed *w = a->w;
   for (uint32_t p = 0; p < a->npx; p += 4 * GS_VECTORS_F32)
-    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, b, p);
+    for (uint32_t b = a->block0; b < a->block1; b++) {
+      const char *x = (const char *)a->x + (size_t)p * 4;
+      GS_F32_START(acc, (const float *)w->bias + (size_t)b * 4);
+#if defined(__aarch64__)
+      GS_TILE_4X4(acc, w, x, w->start[b], w->start[b + 1], "fmla", "4s", "s");
+#else
+      for (uint32_t e = w->start[b], last = w->start[b + 1]; e < last; e++)
+        gs_rowsn(acc, x + w->off[e], (const float *)w->val + (size_t)e * 4);
+#endif
+      gs_store_tilen(a, b, p, acc);
+    }
 }

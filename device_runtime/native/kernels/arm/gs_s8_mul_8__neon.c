@@ -1,14 +1,11 @@
 /* y = a * b of two int8 tensors with their own scales, eight elements at once. */
 #include "neon.h"
 
-GS_INLINE int16x4_t four(int16x4_t va, int16x4_t vb, const gs_binary_s8_args *k, const gs_rqn *q) {
-  const float32x4_t v = vmulq_f32(vcvtq_f32_s32(vmull_s16(va, vb)), vdupq_n_f32(k->ra));
-  return vmovn_s32(gs_rqn_round(v, q));
-}
-
 GS_INLINE int8x8_t eight(int8x8_t a, int8x8_t b, const gs_binary_s8_args *k, const gs_rqn *q) {
   const int16x8_t va = vsubq_s16(vmovl_s8(a), vdupq_n_s16((int16_t)k->za)), vb = vsubq_s16(vmovl_s8(b), vdupq_n_s16((int16_t)k->zb));
-  return vmovn_s16(vcombine_s16(four(vget_low_s16(va), vget_low_s16(vb), k, q), four(vget_high_s16(va), vget_high_s16(vb), k, q)));
+  const float32x4_t ra = vdupq_n_f32(k->ra);
+  return gs_rqn_half(gs_rqn_words(gs_scaledn(vmull_s16(vget_low_s16(va), vget_low_s16(vb)), ra),
+                                  gs_scaledn(vmull_s16(vget_high_s16(va), vget_high_s16(vb)), ra), q), q);
 }
 
 void gs_s8_mul_8__neon(const gs_binary_s8_args *a) {

@@ -22,37 +22,72 @@
 #define GS_VECTORS 1 /* 8 of 16 registers */
 #endif
 
+/* RQ of NUMERICS.md. No product here is NaN: scales are finite, and 0 times a finite scale is 0. On aarch64 the conversion
+ * rounds to even and saturates, so that clamping may come last, on sixteen bytes at once: rounding keeps order. armv7 has no
+ * such conversion and clamps first. */
+#if defined(__aarch64__)
 typedef struct {
-  float32x4_t lo, hi;
-  int32x4_t zp;
+  int16x8_t zp;
+  int8x16_t lo, hi;
 } gs_rqn;
+#else
+typedef struct {
+  int16x8_t zp;
+  float32x4_t lo, hi;
+} gs_rqn;
+#endif
 
 GS_INLINE gs_rqn gs_rqn_make(const gs_requant *q) {
   gs_rqn r;
+  r.zp = vdupq_n_s16((int16_t)q->zp);
+#if defined(__aarch64__)
+  r.lo = vdupq_n_s8((int8_t)q->lo);
+  r.hi = vdupq_n_s8((int8_t)q->hi);
+#else
   r.lo = vdupq_n_f32((float)(q->lo - q->zp));
   r.hi = vdupq_n_f32((float)(q->hi - q->zp));
-  r.zp = vdupq_n_s32(q->zp);
+#endif
   return r;
 }
 
-/* RQ of NUMERICS.md on 4 products; a comparison, not vmaxq, so that NaN gives the lower bound. */
-GS_INLINE int32x4_t gs_rqn_round(float32x4_t v, const gs_rqn *q) {
-  float32x4_t t = vminq_f32(vbslq_f32(vcgtq_f32(v, q->lo), v, q->lo), q->hi);
+/* Eight products rounded and moved by the zero point. */
+GS_INLINE int16x8_t gs_rqn_words(float32x4_t v0, float32x4_t v1, const gs_rqn *q) {
 #if defined(__aarch64__)
-  return vaddq_s32(vcvtnq_s32_f32(t), q->zp);
+  return vqaddq_s16(vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(v0)), vcvtnq_s32_f32(v1)), q->zp);
 #else
-  const float32x4_t magic = vdupq_n_f32(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-  return vaddq_s32(vcvtq_s32_f32(vsubq_f32(vaddq_f32(t, magic), magic)), q->zp);
+  const float32x4_t magic = vdupq_n_f32(12582912.0f); /* 1.5 * 2^23: adding it leaves the integer in the low half */
+  const float32x4_t t0 = vaddq_f32(vminq_f32(vmaxq_f32(v0, q->lo), q->hi), magic);
+  const float32x4_t t1 = vaddq_f32(vminq_f32(vmaxq_f32(v1, q->lo), q->hi), magic);
+  return vaddq_s16(vcombine_s16(vmovn_s32(vreinterpretq_s32_f32(t0)), vmovn_s32(vreinterpretq_s32_f32(t1))), q->zp);
 #endif
 }
 
-GS_INLINE int32x4_t gs_rqn_acc(int32x4_t acc, float32x4_t scale, const gs_rqn *q) {
-  return gs_rqn_round(vmulq_f32(vcvtq_f32_s32(acc), scale), q);
+/* Sixteen of them as bytes. */
+GS_INLINE int8x16_t gs_rqn_bytes(int16x8_t w0, int16x8_t w1, const gs_rqn *q) {
+#if defined(__aarch64__)
+  return vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(w0), w1), q->lo), q->hi);
+#else
+  (void)q;
+  return vcombine_s8(vmovn_s16(w0), vmovn_s16(w1));
+#endif
 }
 
-/* Four pixels of four rows (int32, in range) -> four pixels of four lanes. */
-GS_INLINE int8x16_t gs_quadn(int32x4_t r0, int32x4_t r1, int32x4_t r2, int32x4_t r3) {
-  return vreinterpretq_s8_s32(vsliq_n_s32(vsliq_n_s32(vsliq_n_s32(r0, r1, 8), r2, 16), r3, 24));
+/* Eight of them. */
+GS_INLINE int8x8_t gs_rqn_half(int16x8_t w, const gs_rqn *q) {
+#if defined(__aarch64__)
+  return vmin_s8(vmax_s8(vqmovn_s16(w), vget_low_s8(q->lo)), vget_low_s8(q->hi));
+#else
+  (void)q;
+  return vmovn_s16(w);
+#endif
+}
+
+GS_INLINE float32x4_t gs_scaledn(int32x4_t acc, float32x4_t scale) { return vmulq_f32(vcvtq_f32_s32(acc), scale); }
+
+/* Sixteen sums of one scale (or of four lanes with theirs) to bytes. */
+GS_INLINE int8x16_t gs_rqn_16(int32x4_t a0, int32x4_t a1, int32x4_t a2, int32x4_t a3, float32x4_t scale, const gs_rqn *q) {
+  return gs_rqn_bytes(gs_rqn_words(gs_scaledn(a0, scale), gs_scaledn(a1, scale), q),
+                      gs_rqn_words(gs_scaledn(a2, scale), gs_scaledn(a3, scale), q), q);
 }
 
 /* Pair sums of elements 0-1 and 2-3 -> sums of elements 0-3. */
@@ -73,8 +108,8 @@ GS_INLINE int8x8_t gs_dup4(const void *p) {
 
 /* Four requantised rows of one pixel -> four bytes. */
 GS_INLINE void gs_store_quadn_1(int8_t *y, int32x4_t acc, const float *scale, const gs_rqn *q) {
-  int16x4_t words = vmovn_s32(gs_rqn_acc(acc, vld1q_f32(scale), q));
-  uint32_t out = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words))), 0);
+  const float32x4_t v = gs_scaledn(acc, vld1q_f32(scale));
+  const uint32_t out = vget_lane_u32(vreinterpret_u32_s8(gs_rqn_half(gs_rqn_words(v, v, q), q)), 0);
   memcpy(y, &out, 4);
 }
 
@@ -87,16 +122,6 @@ GS_INLINE void gs_store_pixelsn(void *y, int8x16_t v, uint32_t n) {
   int8_t all[16];
   vst1q_s8(all, v);
   memcpy(y, all, (size_t)n * 4);
-}
-
-/* Four columns of four pixels, byte lanes off % 4 of their groups, interleaved to four pixels of four lanes. */
-GS_INLINE int8x16_t gs_gathern(const int8_t *x, const uint32_t *off) {
-  uint32x4_t v[4];
-  GS_UNROLL for (int j = 0; j < 4; j++) {
-    uint32x4_t pixels = vreinterpretq_u32_s8(vld1q_s8(x + (off[j] & ~3u)));
-    v[j] = vshlq_u32(pixels, vdupq_n_s32(-8 * (int32_t)(off[j] & 3u)));
-  }
-  return vreinterpretq_s8_u32(vsliq_n_u32(vsliq_n_u32(vsliq_n_u32(v[0], v[1], 8), v[2], 16), v[3], 24));
 }
 
 /* Four bytes of single columns of one pixel. */

@@ -25,9 +25,7 @@ GS_INLINE void gs_s8_dw_3x3n(const gs_dw_args *a, const int stride) {
         GS_UNROLL for (int kx = 0; kx < 3; kx++)
           GS_UNROLL for (int i = 0; i < 4; i++) acc[i] = vmlal_s16(acc[i], px[stride * i + kx], wv[3 * ky + kx]);
       }
-      int16x8_t low = vcombine_s16(vmovn_s32(gs_rqn_acc(acc[0], scale, &q)), vmovn_s32(gs_rqn_acc(acc[1], scale, &q)));
-      int16x8_t high = vcombine_s16(vmovn_s32(gs_rqn_acc(acc[2], scale, &q)), vmovn_s32(gs_rqn_acc(acc[3], scale, &q)));
-      gs_store_pixelsn((int8_t *)a->y + ((size_t)oy * a->ow + ox) * 4, vcombine_s8(vmovn_s16(low), vmovn_s16(high)), a->ow - ox);
+      gs_store_pixelsn((int8_t *)a->y + ((size_t)oy * a->ow + ox) * 4, gs_rqn_16(acc[0], acc[1], acc[2], acc[3], scale, &q), a->ow - ox);
     }
 }
 #endif

@@ -11,7 +11,7 @@
   M(gs_s8_mm_4x4_4x1__neon, NEON, S8, 4X4, 4, 1, 0, 0) \
   M(gs_s8_mm_4x1_4x1__neon, NEON, S8, 4X1, 4, 1, 0, 0) \
   M(gs_f32_mm_dense_4x16__neon, NEON, F32, DENSE, 4, 16, 0, 0) \
-  M(gs_f32_mm_1x4_4x32__neon, NEON, F32, 1X4, 4, 32, 0, 0) \
+  M(gs_f32_mm_1x4_4x80__neon, NEON, F32, 1X4, 4, 80, 0, 0) \
   M(gs_f32_mm_4x4_4x16__neon, NEON, F32, 4X4, 4, 16, 0, 0) \
   M(gs_f32_mm_dense_8x1__neon, NEON, F32, DENSE, 8, 1, 0, 0) \
   M(gs_f32_mm_1x4_4x1__neon, NEON, F32, 1X4, 4, 1, 0, 0) \
@@ -20,7 +20,7 @@
 #if defined(__aarch64__)
 #define MM_NEONDOT(M) \
   M(gs_s8_mm_dense_4x16__neondot, NEONDOT, S8, DENSE, 4, 16, 0, 0) \
-  M(gs_s8_mm_1x4_4x64__neondot, NEONDOT, S8, 1X4, 4, 64, 0, 0) \
+  M(gs_s8_mm_1x4_4x80__neondot, NEONDOT, S8, 1X4, 4, 80, 0, 0) \
   M(gs_s8_mm_4x4_4x16__neondot, NEONDOT, S8, 4X4, 4, 16, 0, 0) \
   M(gs_s8_mm_4x1_4x16__neondot, NEONDOT, S8, 4X1, 4, 16, 0, 0) \
   M(gs_s8_mm_dense_16x1__neondot, NEONDOT, S8, DENSE, 16, 1, 0, 0) \

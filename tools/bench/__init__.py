@@ -1,1 +1,0 @@
-"""Benchmarks: Gossamer and its peers on the same graphs, interleaved in one run."""
