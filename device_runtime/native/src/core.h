@@ -54,7 +54,8 @@ struct gs_model {
 };
 
 /* Per operator of a session. */
-typedef struct {
+typedef struct gs_node gs_node;
+struct gs_node {
   const gs_op *op;
   const void **in; /* resolved addresses in arena or bundle; NULL for absent */
   void **out;
@@ -62,7 +63,9 @@ typedef struct {
   const char *kernel; /* name for reports; set by prepare */
   uint64_t macs, macs_executed, weight_count, weight_nonzero;
   size_t state_bytes; /* for gs_session_bytes */
-} gs_node;
+  gs_node *inner;     /* CONV: the depthwise operator that it runs itself, tile by tile, or NULL (fuse.c) */
+  bool is_inner;      /* runs inside another node; its own turn is skipped */
+};
 
 typedef struct gs_pool gs_pool;
 
@@ -81,6 +84,7 @@ struct gs_session {
   void *scratch;      /* shared by all operators, one slice per thread; 64-byte aligned */
   size_t scratch_size; /* of one thread's slice, multiple of 64 */
   gs_pool *pool;      /* NULL when threads == 1 */
+  uint64_t *inner_ns; /* per thread, while a timed run is under way: what inner nodes took; else NULL */
 };
 
 typedef struct {
@@ -136,6 +140,12 @@ static inline uint32_t gs_x_bits(const gs_session *s, const gs_tensor *x) {
   gs_range r = gs_range_of(s, x);
   return r.lo >= 0 && x->zp >= 0 ? 7 : 8;
 }
+
+/* fuse.c: sets gs_node.inner where the plan allows it; runs once, before operators are prepared. */
+void gs_fuse(gs_session *s);
+
+/* session.c: a monotonic clock, in nanoseconds. */
+uint64_t gs_now_ns(void);
 
 /* pool.c: runs task(arg, index, thread) for index in [0, n); on the caller's thread alone when pool is NULL. */
 typedef void (*gs_task)(void *arg, uint32_t index, uint32_t thread);

@@ -13,9 +13,11 @@
 #define GS_PX 16u      /* tiles are multiples of this many pixels */
 #define GS_WSLACK 64u
 #define GS_SLICE 128u  /* most columns of one slice of lists in fours: with 64 pixels of f32 it fills 32 KiB */
+#define GS_STEPS_SLICE 160u /* most groups of one slice of lists in steps: with 64 pixels they fill 40 KiB */
 #define GS_FOURS_ROWS 64u /* most rows of a row block of lists in fours */
 #define GS_WIDE_W 1       /* of gs_mm_kernel.widen */
 #define GS_WIDE_X 2
+#define GS_STEPS 4        /* lists in steps */
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
 typedef uint32_t __attribute__((may_alias)) gs_word;
@@ -59,6 +61,7 @@ typedef struct {
   const void *bias;      /* int32 (with the kernel's own correction folded in) or float, padded to row blocks, never NULL */
   float *scale;          /* S8: padded to row blocks */
   size_t entries;        /* of off */
+  uint32_t off_bytes;    /* of one entry of off: 4, in steps 2 */
   void *memory;          /* what gs_packed_free releases */
   size_t bytes;
 } gs_packed;
@@ -98,7 +101,11 @@ typedef struct gs_mm_kernel {
    * Lists in fours: what F32 1X4 with rows > 4 is packed as. K is cut into slices that keep a tile of x near the core, and a
    * kernel adds slice after slice into y. Within a row block of a slice, rows are sorted by their count and taken in fours
    * with a common count (the shorter ones end in zero weights on column 0 of the slice): loop ends that can be foreseen, and
-   * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows]. */
+   * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows].
+   *
+   * GS_STEPS, lists in steps of S8 1X4: K is cut into slices likewise, lists lie [slice][row of the row blocks], each filled up
+   * to a multiple of four entries with zero weights on its last group; start counts steps of four. off is uint16_t: the group
+   * within the slice times x_stride / 64. val: 4 x 4 bytes a step. */
   int widen;
   uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
                         pixels of padding may hold anything: their weights are zero or their results unused */
@@ -223,6 +230,11 @@ const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t
 const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op);
 const gs_lut_kernel *gs_pick_lut(gs_isa isa);
 const gs_loops *gs_pick_loops(gs_isa isa);
+
+/* First group of slice s; s == slices gives the end. */
+static inline uint32_t gs_slice_first(uint32_t groups, uint32_t slices, uint32_t s) {
+  return (uint32_t)((uint64_t)groups * s / slices);
+}
 
 /* src/pack.c: canonical matrix -> packed weights of one kernel. x_stride: what off is multiplied by. bias may be NULL. */
 gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,

@@ -100,9 +100,10 @@ static void pack_rows(const gs_mm_kernel *k, const gs_matrix *m, const void *bia
   }
 }
 
-static bool fits(const gs_mm_kernel *k, const gs_matrix *m) {
+static bool fits(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride) {
   if (k->dtype != m->dtype || k->rows % 4 || !k->rows || !m->rows) return false;
   if (gs_in_fours(k) && k->rows > GS_FOURS_ROWS) return false;
+  if (k->widen & GS_STEPS && (x_stride % 64 || x_stride > 65535u * 64 / GS_STEPS_SLICE)) return false;
   if (k->dtype == GS_S8 && m->cols % 4) return false;
   if (k->form == GS_FORM_DENSE) return !m->start;
   uint32_t br = k->form == GS_FORM_1X4 ? 1 : 4, bc = k->dtype == GS_S8 && k->form != GS_FORM_4X1 ? 4 : 1;
@@ -112,7 +113,7 @@ static bool fits(const gs_mm_kernel *k, const gs_matrix *m) {
 gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                   gs_packed *out) {
   memset(out, 0, sizeof *out);
-  if (!fits(k, m) || (uint64_t)m->cols * x_stride > 0xFFFFFFFFu) return GS_E_ARGUMENT;
+  if (!fits(k, m, x_stride) || (uint64_t)m->cols * x_stride > 0xFFFFFFFFu) return GS_E_ARGUMENT;
   bool dense = k->form == GS_FORM_DENSE;
   size_t item = k->dtype == GS_F32 ? 4 : k->widen & GS_WIDE_W ? 2 : 1;
   out->rows = m->rows;
@@ -123,7 +124,13 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   uint64_t lists = dense ? 0 : padded / m->br, values;
   uint64_t entries = 0, order = 0;
   out->slices = 1;
-  if (gs_in_fours(k)) {
+  out->off_bytes = k->widen & GS_STEPS ? 2 : 4;
+  if (k->widen & GS_STEPS) {
+    out->slices = gs_steps_slices(m);
+    lists = padded * out->slices;
+    entries = gs_steps_count(m) * 4;
+    values = entries * 4;
+  } else if (gs_in_fours(k)) {
     out->slices = gs_fours_slices(m);
     order = padded * out->slices;
     lists = order / 4;
@@ -141,7 +148,7 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   parts p = {0};
   p.start = part(&p.total, dense ? 0 : (lists + 1) * 4);
   p.order = part(&p.total, order * 4);
-  p.off = part(&p.total, entries * 4 + (dense ? 0 : GS_WSLACK));
+  p.off = part(&p.total, entries * out->off_bytes + (dense ? 0 : GS_WSLACK));
   p.val = part(&p.total, values * item + GS_WSLACK);
   p.bias = part(&p.total, padded * 4);
   p.scale = part(&p.total, k->dtype == GS_S8 ? padded * 4 : 0);
@@ -150,6 +157,8 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   if (!memory) return GS_E_MEMORY;
   uint32_t *start = (uint32_t *)(memory + p.start), *off = (uint32_t *)(memory + p.off);
   if (dense) pack_dense(k, m, out, memory + p.val);
+  else if (k->widen & GS_STEPS)
+    gs_pack_steps(m, x_stride, (uint32_t)padded, start, (uint16_t *)(void *)off, (int8_t *)(memory + p.val));
   else if (gs_in_fours(k))
     gs_pack_fours(k, m, x_stride, start, (uint32_t *)(memory + p.order), off, (float *)(memory + p.val));
   else if (k->form == GS_FORM_4X1)

@@ -9,9 +9,9 @@
 #if defined(__wasm__)
 /* The page or Node provides the clock: monotonic nanoseconds as a double. */
 __attribute__((import_module("gossamer"), import_name("now_ns"))) double gs_host_now_ns(void);
-static uint64_t now_ns(void) { return (uint64_t)gs_host_now_ns(); }
+uint64_t gs_now_ns(void) { return (uint64_t)gs_host_now_ns(); }
 #else
-static uint64_t now_ns(void) {
+uint64_t gs_now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
@@ -93,6 +93,7 @@ static gs_status prepare(gs_session *s, gs_error *error) {
     if (s->pool == NULL) return gs_fail(error, GS_E_MEMORY, "cannot start %u threads", s->options.threads);
   }
   gs_ranges_fill(s);
+  gs_fuse(s);
   for (uint32_t i = 0; i < s->model->n_ops; i++) {
     const gs_op_type *type = &gs_op_types[s->nodes[i].op->kind];
     if (type->prepare == NULL) continue;
@@ -154,6 +155,18 @@ static gs_status check_buffers(const gs_session *s, const void *const *inputs, v
   return GS_OK;
 }
 
+/* The share of an inner node goes from its outer node's time to its own. */
+static void take_inner(const gs_session *s, uint64_t *inner_ns, uint64_t *outer, uint64_t *own) {
+  uint64_t sum = 0;
+  for (uint32_t t = 0; t < s->options.threads; t++) {
+    sum += inner_ns[t];
+    inner_ns[t] = 0;
+  }
+  sum /= s->options.threads;
+  *own = sum < *outer ? sum : *outer;
+  *outer -= *own;
+}
+
 static gs_status run(gs_session *s, const void *const *inputs, void *const *outputs, uint64_t *op_ns, gs_error *error) {
   if (error != NULL) memset(error, 0, sizeof *error);
   if (s == NULL) return gs_fail(error, GS_E_ARGUMENT, "session is a null pointer");
@@ -161,17 +174,20 @@ static gs_status run(gs_session *s, const void *const *inputs, void *const *outp
   if (status != GS_OK) return status;
   const gs_model *m = s->model;
   for (uint32_t i = 0; i < m->n_inputs; i++) memcpy(s->arena + m->inputs[i]->offset, inputs[i], (size_t)m->inputs[i]->size);
-  uint64_t before = op_ns != NULL ? now_ns() : 0;
-  for (uint32_t i = 0; i < m->n_ops; i++) {
+  uint64_t before = op_ns != NULL ? gs_now_ns() : 0;
+  uint64_t inner_ns[MAX_THREADS] = {0};
+  s->inner_ns = op_ns != NULL ? inner_ns : NULL;
+  for (uint32_t i = 0; i < m->n_ops && status == GS_OK; i++) {
     gs_node *node = &s->nodes[i];
-    status = gs_op_types[node->op->kind].run(s, node, error);
-    if (status != GS_OK) return status;
-    if (op_ns != NULL) {
-      uint64_t after = now_ns();
-      op_ns[i] = after - before;
-      before = after;
-    }
+    if (!node->is_inner) status = gs_op_types[node->op->kind].run(s, node, error);
+    if (op_ns == NULL) continue;
+    uint64_t after = gs_now_ns();
+    op_ns[i] = after - before;
+    before = after;
+    if (node->inner != NULL) take_inner(s, inner_ns, &op_ns[i], &op_ns[node->inner - s->nodes]);
   }
+  s->inner_ns = NULL;
+  if (status != GS_OK) return status;
   for (uint32_t i = 0; i < m->n_outputs; i++)
     memcpy(outputs[i], s->arena + m->outputs[i]->offset, (size_t)m->outputs[i]->size);
   return GS_OK;

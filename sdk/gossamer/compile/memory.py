@@ -72,6 +72,7 @@ def _lifetimes(plan: Plan) -> list[_Buffer]:
     end = len(plan.ops)
     for t in plan.outputs:
         last_use[t] = end
+    _keep_depthwise_inputs(plan, last_use)
 
     owner: dict[Tensor, _Buffer] = {}
     buffers: list[_Buffer] = []
@@ -95,6 +96,18 @@ def _lifetimes(plan: Plan) -> list[_Buffer]:
             else:
                 new(t, i)
     return buffers
+
+
+def _keep_depthwise_inputs(plan: Plan, last_use: dict[Tensor, int]) -> None:
+    """What a depthwise operator reads stays until the pointwise one behind it has written.
+
+    The core then runs the pair tile by tile (native/src/fuse.c), which it can only while the input is still there.
+    """
+    for i, (op, following) in enumerate(zip(plan.ops, plan.ops[1:], strict=False)):
+        if op.kind is OpKind.DWCONV and following.kind is OpKind.CONV and following.inputs[0] is op.outputs[0]:
+            x = op.inputs[0]
+            if x is not None and not x.is_const and last_use[op.outputs[0]] == i + 1:
+                last_use[x] = max(last_use[x], i + 1)
 
 
 def _in_place_input(op: Op, index: int, last_use: dict[Tensor, int], plan: Plan) -> Tensor | None:

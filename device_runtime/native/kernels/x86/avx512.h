@@ -67,19 +67,28 @@ GS_INLINE gs_rq512q gs_rq512q_make(const gs_requant *q) {
   return r;
 }
 
-GS_INLINE __m512i gs_rq512q_words(__m512i acc0, __m512 scale0, __m512i acc1, __m512 scale1, const gs_rq512q *q) {
-  __m512 t0 = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc0), scale0));
-  __m512 t1 = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc1), scale1));
-  __m512i i0 = _mm512_cvt_roundps_epi32(t0, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m512i i1 = _mm512_cvt_roundps_epi32(t1, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+/* Sixteen sums of one row -> integers that packing may saturate. */
+GS_INLINE __m512i gs_rq512q_int(__m512i acc, __m512 scale, const gs_rq512q *q) {
+  const __m512 t = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
+  return _mm512_cvt_roundps_epi32(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* Two of them -> 16-bit numbers with the zero point. */
+GS_INLINE __m512i gs_rq512q_pack(__m512i i0, __m512i i1, const gs_rq512q *q) {
   return _mm512_adds_epi16(_mm512_packs_epi32(i0, i1), q->zp16);
 }
 
 /* Requantised sums of four registers: byte 4*i+j of every 128-bit lane comes from dword j of register i. */
 GS_INLINE __m512i gs_rq512q_bytes(const __m512i acc[4], const __m512 scale[4], const gs_rq512q *q) {
-  __m512i low = gs_rq512q_words(acc[0], scale[0], acc[1], scale[1], q);
-  __m512i high = gs_rq512q_words(acc[2], scale[2], acc[3], scale[3], q);
+  __m512i low = gs_rq512q_pack(gs_rq512q_int(acc[0], scale[0], q), gs_rq512q_int(acc[1], scale[1], q), q);
+  __m512i high = gs_rq512q_pack(gs_rq512q_int(acc[2], scale[2], q), gs_rq512q_int(acc[3], scale[3], q), q);
   return _mm512_max_epi8(_mm512_packs_epi16(low, high), q->lo8);
+}
+
+/* Rows 0 and 1, rows 2 and 3 of sixteen pixels -> sixteen pixels of four lanes. */
+GS_INLINE __m512i gs_rq512q_quad(__m512i low, __m512i high, const gs_rq512q *q) {
+  const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+  return _mm512_shuffle_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), q->lo8), order);
 }
 
 /* Sums of sixteen pixels of four rows -> sixteen pixels of four lanes. */

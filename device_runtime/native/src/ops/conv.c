@@ -1,6 +1,7 @@
 /* Conv: tiles of output pixels, gathered or read in place, times packed weights; dense or sparse, f32 and int8. */
 #include <string.h>
 
+#include "dwconv.h"
 #include "gather.h"
 #include "mm.h"
 #include "ops.h"
@@ -11,6 +12,9 @@ typedef struct {
   uint32_t groups, cin, cout; /* cin, cout: of one group */
   uint32_t kgroups;  /* channel groups of one convolution group's input, as gathered */
   uint32_t pixels, tile, tiles, splits;
+  uint32_t row;      /* pixels from one group of the gathered tile to the next */
+  const gs_node *inner; /* makes the tile: a depthwise operator; else NULL */
+  size_t inner_bytes; /* of its scratch */
   bool direct;       /* the kernel reads x where it lies */
   bool lanes_in, lanes_out; /* int8 groups that start within four channels */
   bool wide;         /* the kernel reads an int16 tile */
@@ -35,7 +39,21 @@ gs_status gs_conv_check(const gs_op *op, gs_error *error) {
   return gs_weights_check(op, y->dims[1], w.kh, w.kw, x->dims[1] / groups, error);
 }
 
-static gs_status plan_tiles(gs_session *s, const gs_op *op, conv_state *c, gs_error *error) {
+/* Rows of one tile of an inner depthwise operator, such that no two tiles share a vector of output pixels and the tile stays near
+ * the core; 0 when there is no such number. Few rows would shuffle their upper and lower neighbours too often. */
+static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t words) {
+  uint32_t height = y->dims[2], width = y->dims[3], best = 0;
+  uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, tiles = gs_threads(s) > 1 ? 2 * gs_threads(s) : 1;
+  for (uint32_t rows = 1; rows <= height; rows++) {
+    if ((rows * width) % GS_PX && rows != height) continue;
+    if (best && ((uint64_t)rows * width > most || gs_ceil_div(height, rows) < tiles)) break;
+    best = rows;
+  }
+  return (uint64_t)best * width <= 4 * most ? best : 0;
+}
+
+static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_error *error) {
+  const gs_op *op = node->op;
   const gs_tensor *x = op->in[0], *y = op->out[0];
   gs_window w = gs_window_of(op);
   uint32_t b = gs_block(x->dtype);
@@ -47,14 +65,25 @@ static gs_status plan_tiles(gs_session *s, const gs_op *op, conv_state *c, gs_er
   c->kgroups = gs_ceil_div(c->cin, b);
   bool pointwise = w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && !(w.pt | w.pl | w.pb | w.pr);
   c->wide = (c->k->widen & GS_WIDE_X) != 0;
-  c->direct = pointwise && !c->lanes_in && !c->k->x_offset; /* or where widening reads it */
   uint64_t words = (uint64_t)w.kh * w.kw * c->kgroups;
-  c->tile = gemv ? 1 : gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels);
+  uint32_t rows = node->inner && !gemv && (!c->k->x_offset || gs_dw_flips(node->inner)) ? inner_rows(s, y, words) : 0;
+  c->direct = pointwise && !c->lanes_in && !c->k->x_offset && !rows; /* or where widening reads it */
+  c->tile = rows   ? rows * y->dims[3]
+            : gemv ? 1
+                   : gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels);
   c->tiles = gs_ceil_div(c->pixels, c->tile);
-  uint64_t x_bytes = c->direct ? 0 : (words * c->tile * 4 + 63) / 64 * 64;
-  uint64_t wide_bytes = c->wide ? words * c->tile * 8 : 0;
-  uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->tile : 0;
-  GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes, error));
+  c->row = gemv ? 1 : gs_tile_row(c->tile);
+  if (rows) {
+    c->inner = node->inner;
+    node->inner->is_inner = true;
+    c->inner_bytes = (size_t)gs_dw_scratch(c->inner, rows);
+  } else {
+    node->inner = NULL;
+  }
+  uint64_t x_bytes = c->direct ? 0 : (words * c->row * 4 + 63) / 64 * 64;
+  uint64_t wide_bytes = c->wide ? words * c->row * 8 : 0;
+  uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->row : 0;
+  GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes + c->inner_bytes, error));
   c->x_bytes = (size_t)x_bytes;
   c->wide_bytes = (size_t)wide_bytes;
   return GS_OK;
@@ -80,11 +109,11 @@ gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   c->groups = groups;
   c->cin = x->dims[1] / groups;
   c->cout = y->dims[1] / groups;
-  GS_TRY(plan_tiles(s, op, c, error));
-  size_t x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->tile);
+  GS_TRY(plan_tiles(s, node, c, error));
+  size_t x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->row);
   GS_TRY(gs_pack_weights(node, c->k, y->dims[1], w.kh, w.kw, c->cin, groups, x_stride,
                          (uint64_t)y->dims[0] * c->pixels, c->packed, error));
-  c->splits = gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
+  c->splits = c->inner ? 1 : gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
   return GS_OK;
 }
 
@@ -100,9 +129,21 @@ static void scatter_lanes(const conv_state *c, const gs_tensor *y, const uint8_t
   for (uint32_t r = row0; r < row1 && r < c->cout; r++) {
     uint32_t ch = group * c->cout + r;
     uint8_t *to = image + ((size_t)(ch / 4) * y->pstride + px0) * 4 + ch % 4;
-    const uint8_t *row = from + (size_t)(r / 4) * c->tile * 4 + r % 4;
+    const uint8_t *row = from + (size_t)(r / 4) * c->row * 4 + r % 4;
     for (uint32_t p = 0; p < n; p++) to[p * 4] = row[p * 4];
   }
+}
+
+/* The tile as the inner depthwise operator makes it. */
+static const void *inner_tile(const job *j, uint32_t image, uint32_t px0, uint32_t n, uint8_t *scratch, uint32_t thread) {
+  const conv_state *c = j->c;
+  uint32_t width = j->node->op->out[0]->dims[3];
+  uint64_t before = j->s->inner_ns ? gs_now_ns() : 0;
+  uint8_t *behind = scratch + c->x_bytes + c->wide_bytes;
+  for (uint32_t g = 0; g < c->kgroups; g++)
+    gs_dw_rows(c->inner, image, g, px0 / width, (px0 + n) / width, scratch + (size_t)g * c->row * 4, c->row, gs_flip_word(c->k), behind);
+  if (j->s->inner_ns) j->s->inner_ns[thread] += gs_now_ns() - before;
+  return scratch;
 }
 
 static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, uint32_t px0, uint32_t n, void *scratch) {
@@ -114,10 +155,10 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
                  .groups = c->kgroups, .out_width = op->out[0]->dims[3], .window = gs_window_of(op),
                  .pad = gs_pad_word(x), .flip = gs_flip_word(c->k)};
   if (c->lanes_in) {
-    gs_gather_lanes(&g, group * c->cin, c->cin, px0, n, c->tile, scratch);
+    gs_gather_lanes(&g, group * c->cin, c->cin, px0, n, c->row, scratch);
   } else {
     g.src += (size_t)group * c->kgroups * x->pstride;
-    gs_gather_tile(&g, px0, n, c->tile, scratch);
+    gs_gather_tile(&g, px0, n, c->row, scratch);
   }
   return scratch;
 }
@@ -136,11 +177,11 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   uint8_t *yi = (uint8_t *)j->node->out[0] + (size_t)image * gs_plane_groups(y) * y->pstride * 4;
   gs_mm_args a = {.npx = gs_round_px(n), .w = w, .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI]};
   if (c->pixels > 1 && a.npx < GS_PX) a.npx = GS_PX; /* a last tile of one pixel */
-  a.x = tile_x(j, xi, group, px0, n, scratch);
-  a.x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->tile);
+  a.x = c->inner ? inner_tile(j, image, px0, n, scratch, thread) : tile_x(j, xi, group, px0, n, scratch);
+  a.x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->row);
   if (c->wide) {
     uint32_t words = c->packed[0].groups;
-    gs_widen_tile(a.x, c->direct ? x->pstride : c->tile, words, a.npx, c->tile, (int16_t *)(void *)(scratch + c->x_bytes));
+    gs_widen_tile(a.x, c->direct ? x->pstride : c->row, words, a.npx, c->row, (int16_t *)(void *)(scratch + c->x_bytes));
     a.x = scratch + c->x_bytes;
   }
   a.block0 = (uint32_t)((uint64_t)w->row_blocks * split / c->splits);
@@ -151,7 +192,7 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   a.q.hi = op->p[GS_P_QHI];
   if (c->lanes_out) {
     a.y = scratch + c->x_bytes + c->wide_bytes;
-    a.y_stride = (size_t)c->tile * 4;
+    a.y_stride = (size_t)c->row * 4;
     c->k->run(&a);
     scatter_lanes(c, y, a.y, group, a.block0 * c->k->rows, a.block1 * c->k->rows, px0, n, yi);
     return;

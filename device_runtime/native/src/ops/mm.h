@@ -17,6 +17,9 @@ uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_
 /* x as a kernel reads it is x ^ flip. */
 static inline gs_word gs_flip_word(const gs_mm_kernel *k) { return k->x_offset ? 0x80808080u : 0; }
 
+/* Pixels between the groups of a gathered tile: an odd number of vectors, for power-of-two strides fall into few cache sets. */
+static inline uint32_t gs_tile_row(uint32_t tile) { return (tile + GS_PX - 1) / GS_PX * GS_PX | GS_PX; }
+
 /* Bytes between the groups of a tile as a kernel reads it. */
 static inline size_t gs_tile_stride(const gs_mm_kernel *k, uint32_t tile) { return (size_t)tile * (k->widen & GS_WIDE_X ? 8 : 4); }
 
