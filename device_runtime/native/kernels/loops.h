@@ -6,7 +6,7 @@
 
 #include "../src/core.h"
 
-static void loop_gather(const gs_word *restrict x, size_t n, size_t step, gs_word flip, gs_word *restrict y) {
+static inline void gather_plane(const gs_word *restrict x, size_t n, size_t step, gs_word flip, gs_word *restrict y) {
   if (step == 1) {
     for (size_t i = 0; i < n; i++) y[i] = x[i] ^ flip;
   } else if (step == 2) { /* a stride that the compiler knows becomes shuffles */
@@ -14,6 +14,11 @@ static void loop_gather(const gs_word *restrict x, size_t n, size_t step, gs_wor
   } else {
     for (size_t i = 0; i < n; i++) y[i] = x[i * step] ^ flip;
   }
+}
+
+static void loop_gather(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, size_t step, gs_word flip, gs_word *y,
+                        size_t y_plane) {
+  for (uint32_t p = 0; p < planes; p++, x += x_plane, y += y_plane) gather_plane(x, n, step, flip, y);
 }
 
 static void loop_quantize(const float *restrict x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi, uint8_t *restrict y) {
@@ -58,7 +63,7 @@ static void loop_max_s8(const int8_t *restrict x, size_t n, size_t step, int8_t 
   }
   for (size_t i = 0; i < n; i += 64) {
     size_t some = n - i < 64 ? n - i : 64;
-    loop_gather((const gs_word *)(const void *)(x + i * step * 4), some, step, 0, words);
+    gather_plane((const gs_word *)(const void *)(x + i * step * 4), some, step, 0, words);
     max_bytes((const int8_t *)words, some * 4, y + i * 4);
   }
 }
@@ -78,9 +83,11 @@ static void loop_sum_s8(const int8_t *restrict x, size_t n, int32_t y[4]) {
   size_t i = 0;
   for (; i + 16 <= n; i += 16)
     for (size_t l = 0; l < 64; l++) part[l] += x[i * 4 + l];
+  for (size_t half = 32; half >= 4; half /= 2)
+    for (size_t l = 0; l < half; l++) part[l] += part[l + half];
   for (; i < n; i++)
     for (size_t l = 0; l < 4; l++) part[l] += x[i * 4 + l];
-  for (size_t l = 0; l < 64; l++) y[l % 4] += part[l];
+  for (size_t l = 0; l < 4; l++) y[l] += part[l];
 }
 
 static void loop_sum_f32(const float *restrict x, size_t n, float *restrict y) {

@@ -174,11 +174,12 @@ typedef struct {
 typedef struct {
   const char *name;
   gs_isa isa;
-  /* y[i] = x[i*step] ^ flip */
-  void (*gather)(const gs_word *x, size_t n, size_t step, gs_word flip, gs_word *y);
-  /* The same of n words (a multiple of 16) of which those with a clear bit in inside[i / 16] are padding: they become
-   * pad ^ flip and x is not read there. NULL where runs of gather are as fast. */
-  void (*window)(const gs_word *x, size_t n, const uint16_t *inside, gs_word pad, gs_word flip, gs_word *y);
+  /* y[i] = x[i*step] ^ flip for n words of each of `planes` planes, which lie x_plane and y_plane words apart */
+  void (*gather)(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, size_t step, gs_word flip, gs_word *y, size_t y_plane);
+  /* The same with step 1, n a multiple of 16; words with a clear bit in inside[i / 16] are padding: they become pad ^ flip and
+   * x is not read there. NULL where runs of gather are as fast. */
+  void (*window)(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, const uint16_t *inside, gs_word pad, gs_word flip,
+                 gs_word *y, size_t y_plane);
   /* Quantize of NUMERICS.md, to the bytes of S8 or U8 */
   void (*quantize)(const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi, uint8_t *y);
   /* y[i] = bytes plane[0][i], plane[1][i], ...; lanes from n_planes on are zero */

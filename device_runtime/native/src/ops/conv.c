@@ -52,6 +52,15 @@ static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t wor
   return (uint64_t)best * width <= 4 * most ? best : 0;
 }
 
+/* A window of stride two and more is gathered in runs of one output row: tiles of whole rows, where they exist, cut none short. */
+static uint32_t tile_of_rows(const conv_state *c, const gs_window *w, const gs_tensor *y, uint64_t words, uint32_t tile) {
+  uint32_t width = y->dims[3];
+  if (c->direct || w->sw == 1 || width < GS_PX || width > 256) return tile;
+  for (uint32_t rows = 1; rows * width <= 512; rows++)
+    if (rows * width >= tile && (rows * width) % GS_PX == 0 && words * rows * width * 4 <= 192 * 1024) return rows * width;
+  return tile;
+}
+
 static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_error *error) {
   const gs_op *op = node->op;
   const gs_tensor *x = op->in[0], *y = op->out[0];
@@ -70,7 +79,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   c->direct = pointwise && !c->lanes_in && !c->k->x_offset && !rows; /* or where widening reads it */
   c->tile = rows   ? rows * y->dims[3]
             : gemv ? 1
-                   : gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels);
+                   : tile_of_rows(c, &w, y, words, gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels));
   c->tiles = gs_ceil_div(c->pixels, c->tile);
   c->row = gemv ? 1 : gs_tile_row(c->tile);
   if (rows) {

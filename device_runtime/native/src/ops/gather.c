@@ -26,13 +26,19 @@ void gs_inside_fill(const gs_tensor *x, const gs_tensor *y, const gs_window *w, 
     }
 }
 
-/* A run of output pixels of one row for one tap: words [0, left) and [left + mid, n) are padding. */
-static void gather_run(const gs_gather *g, const gs_word *row, int64_t ix, uint32_t left, uint32_t mid, uint32_t n,
-                       gs_word *dst) {
+/* A run of output pixels of one row for one tap, of every channel group: words [0, left) and [left + mid, n) are padding. */
+static void gather_run(const gs_gather *g, const gs_word *row, int64_t ix, uint32_t left, uint32_t mid, uint32_t n, gs_word *dst,
+                       uint32_t tile) {
   gs_word pad = g->pad ^ g->flip;
-  for (uint32_t i = 0; i < left; i++) dst[i] = pad;
-  for (uint32_t i = left + mid; i < n; i++) dst[i] = pad;
-  if (mid) g->loops->gather(row + (ix + (int64_t)left * g->window.sw), mid, g->window.sw, g->flip, dst + left);
+  if (left + mid < n || left)
+    for (uint32_t c = 0; c < g->groups; c++) {
+      gs_word *to = dst + (size_t)c * tile;
+      for (uint32_t i = 0; i < left; i++) to[i] = pad;
+      for (uint32_t i = left + mid; i < n; i++) to[i] = pad;
+    }
+  if (!mid) return;
+  const gs_word *from = row + (ix + (int64_t)left * g->window.sw);
+  g->loops->gather(from, g->pstride, g->groups, mid, g->window.sw, g->flip, dst + left, tile);
 }
 
 /* Runs of the tile that lie in one output row each. */
@@ -62,8 +68,7 @@ static void gather_runs(const gs_gather *g, uint32_t px0, uint32_t n, uint32_t t
         if (inside) gs_valid_range(r.n, w->sw, ix, g->width, &left, &end);
         gs_word *to = dst + (size_t)(ky * w->kw + kx) * g->groups * tile + r.at;
         const gs_word *row = g->src + (inside ? (size_t)iy * g->width : 0);
-        for (uint32_t c = 0; c < g->groups; c++, to += tile, row += g->pstride)
-          gather_run(g, row, ix, left, end - left, r.n, to);
+        gather_run(g, row, ix, left, end - left, r.n, to, tile);
       }
     }
 }
@@ -74,15 +79,14 @@ static void gather_windows(const gs_gather *g, uint32_t px0, uint32_t n, uint32_
   for (uint32_t ky = 0; ky < w->kh; ky++)
     for (uint32_t kx = 0; kx < w->kw; kx++, inside += g->inside_row) {
       int64_t shift = (int64_t)px0 + ((int64_t)ky * w->dh - w->pt) * (int64_t)g->width + (int64_t)kx * w->dw - w->pl;
-      for (uint32_t c = 0; c < g->groups; c++, dst += tile)
-        g->loops->window(g->src + ((int64_t)c * g->pstride + shift), (n + 15) / 16 * 16, inside, g->pad, g->flip, dst);
+      g->loops->window(g->src + shift, g->pstride, g->groups, (n + 15) / 16 * 16, inside, g->pad, g->flip, dst, tile);
+      dst += (size_t)g->groups * tile;
     }
 }
 
 void gs_gather_tile(const gs_gather *g, uint32_t px0, uint32_t n, uint32_t tile, gs_word *dst) {
   if (is_plane(&g->window, g->width, g->out_width)) {
-    for (uint32_t c = 0; c < g->groups; c++)
-      g->loops->gather(g->src + (size_t)c * g->pstride + px0, n, 1, g->flip, dst + (size_t)c * tile);
+    g->loops->gather(g->src + px0, g->pstride, g->groups, n, 1, g->flip, dst, tile);
   } else if (g->inside && tile > 1) {
     gather_windows(g, px0, n, tile, dst);
   } else {
