@@ -51,6 +51,45 @@ static void loop_spread(const uint8_t *restrict x, size_t n, size_t step, uint32
   }
 }
 
+/* Four taps: of three lanes they are three words, of two lanes two, of one lane one. */
+static inline void close_four(const gs_word *restrict x, uint32_t lanes, size_t n, size_t plane, gs_word *restrict y) {
+  const gs_word *restrict a = x, *restrict b = x + plane, *restrict c = x + 2 * plane, *restrict d = x + 3 * plane;
+  gs_word *restrict u = y, *restrict v = y + plane, *restrict w = y + 2 * plane;
+  if (lanes == 3) {
+    for (size_t i = 0; i < n; i++) {
+      u[i] = (a[i] & 0xFFFFFFu) | b[i] << 24;
+      v[i] = (b[i] >> 8 & 0xFFFFu) | c[i] << 16;
+      w[i] = (c[i] >> 16 & 0xFFu) | d[i] << 8;
+    }
+  } else if (lanes == 2) {
+    for (size_t i = 0; i < n; i++) {
+      u[i] = (a[i] & 0xFFFFu) | b[i] << 16;
+      v[i] = (c[i] & 0xFFFFu) | d[i] << 16;
+    }
+  } else {
+    for (size_t i = 0; i < n; i++) u[i] = (a[i] & 0xFFu) | (b[i] & 0xFFu) << 8 | (c[i] & 0xFFu) << 16 | d[i] << 24;
+  }
+}
+
+/* The last one to three taps, one lane of y at a time. */
+static inline void close_rest(const gs_word *restrict x, uint32_t taps, uint32_t lanes, size_t n, size_t plane, gs_word *restrict y) {
+  for (uint32_t k = 0; k < taps; k++)
+    for (uint32_t l = 0; l < lanes; l++) {
+      uint32_t at = k * lanes + l, from = 8 * l, to = at % 4 * 8;
+      const gs_word *restrict xk = x + k * plane;
+      gs_word *restrict out = y + at / 4 * plane;
+      if (to == 0)
+        for (size_t i = 0; i < n; i++) out[i] = xk[i] >> from & 0xFFu;
+      else
+        for (size_t i = 0; i < n; i++) out[i] |= (xk[i] >> from & 0xFFu) << to;
+    }
+}
+
+static void loop_close_up(const gs_word *x, uint32_t taps, uint32_t lanes, size_t n, size_t plane, gs_word *y) {
+  for (; taps >= 4; taps -= 4, x += 4 * plane, y += lanes * plane) close_four(x, lanes, n, plane, y);
+  close_rest(x, taps, lanes, n, plane, y);
+}
+
 static void max_bytes(const int8_t *restrict x, size_t n, int8_t *restrict y) {
   for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
 }
@@ -102,6 +141,6 @@ static void loop_sum_f32(const float *restrict x, size_t n, float *restrict y) {
 
 #define GS_LOOPS(object, isa_, window_)                                                                                       \
   const gs_loops object = {.name = #object, .isa = isa_, .gather = loop_gather, .window = window_, .quantize = loop_quantize, \
-                           .interleave = loop_interleave, .spread = loop_spread, .max_s8 = loop_max_s8,                  \
+                           .interleave = loop_interleave, .spread = loop_spread, .close_up = loop_close_up, .max_s8 = loop_max_s8,                  \
                            .max_f32 = loop_max_f32, .sum_s8 = loop_sum_s8, .sum_f32 = loop_sum_f32};
 #endif

@@ -167,6 +167,8 @@ typedef struct {
 } gs_weights;
 gs_status gs_weights_decode(const gs_op *op, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin, gs_form wanted,
                             gs_weights *out, gs_error *error);
+/* Dense int8 of fewer than four input channels: column tap*cin + c instead of tap*4 + c, rounded up to 4 columns. */
+gs_status gs_weights_close_up(const gs_op *op, gs_weights *w, uint32_t taps, uint32_t cin, gs_error *error);
 void gs_weights_free(gs_weights *w);
 
 /* rounding, used by every scalar rule of NUMERICS.md */

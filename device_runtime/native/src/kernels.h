@@ -186,6 +186,9 @@ typedef struct {
   void (*interleave)(const uint8_t *const plane[4], uint32_t n_planes, size_t n, gs_word *y);
   /* y[i] = the first `lanes` (1 to 4) bytes of x at x + i*step, the others zero */
   void (*spread)(const uint8_t *x, size_t n, size_t step, uint32_t lanes, gs_word *y);
+  /* The first `lanes` (1 to 3) bytes of the words of `taps` planes of x, one after another: words (taps*lanes + 3) / 4 planes of
+   * y; bytes beyond the last are zero. Planes lie `plane` words apart in both */
+  void (*close_up)(const gs_word *x, uint32_t taps, uint32_t lanes, size_t n, size_t plane, gs_word *y);
   /* y[i] = max(y[i], x[i*step]) for every byte, and for floats */
   void (*max_s8)(const int8_t *x, size_t n, size_t step, int8_t *y);
   void (*max_f32)(const float *x, size_t n, size_t step, float *y);

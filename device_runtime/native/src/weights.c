@@ -376,6 +376,20 @@ gs_status gs_weights_decode(const gs_op *op, uint32_t rows, uint32_t kh, uint32_
   return status;
 }
 
+gs_status gs_weights_close_up(const gs_op *op, gs_weights *w, uint32_t taps, uint32_t cin, gs_error *error) {
+  uint32_t cols = gs_ceil_div(taps * cin, 4) * 4;
+  int8_t *to = gs_alloc((size_t)w->m.rows * cols);
+  if (!to) return gs_fail_op(error, GS_E_MEMORY, op, "no memory for weights");
+  for (uint32_t r = 0; r < w->m.rows; r++)
+    for (uint32_t t = 0; t < taps; t++)
+      memcpy(to + (size_t)r * cols + (size_t)t * cin, (const int8_t *)w->m.values + (size_t)r * w->m.cols + (size_t)t * 4, cin);
+  gs_free(w->memory);
+  w->memory = to;
+  w->m.values = to;
+  w->m.cols = cols;
+  return GS_OK;
+}
+
 void gs_weights_free(gs_weights *w) {
   gs_free(w->memory);
   w->memory = NULL;

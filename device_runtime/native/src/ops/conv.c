@@ -17,8 +17,10 @@ typedef struct {
   size_t inner_bytes; /* of its scratch */
   bool direct;       /* the kernel reads x where it lies */
   bool lanes_in, lanes_out; /* int8 groups that start within four channels */
+  bool close_up;     /* lanes that few input channels leave empty are closed up in the gathered tile */
   bool wide;         /* the kernel reads an int16 tile */
   size_t x_bytes, wide_bytes; /* of the gathered tile and of the wide one behind it in scratch */
+  size_t open_bytes; /* of the tile before it is closed up, behind those */
   uint16_t *inside;  /* behind packed; NULL where the window needs none */
   uint32_t inside_row;
 } conv_state;
@@ -52,7 +54,7 @@ static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t wor
   return (uint64_t)best * width <= 4 * most ? best : 0;
 }
 
-/* A window of stride two and more is gathered in runs of one output row: tiles of whole rows, where they exist, cut none short. */
+/* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none short. */
 static uint32_t tile_of_rows(const conv_state *c, const gs_window *w, const gs_tensor *y, uint64_t words, uint32_t tile) {
   uint32_t width = y->dims[3];
   if (c->direct || w->sw == 1 || width < GS_PX || width > 256) return tile;
@@ -72,6 +74,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   c->lanes_in = b == 4 && c->groups > 1 && c->cin % 4;
   c->lanes_out = b == 4 && c->groups > 1 && c->cout % 4;
   c->kgroups = gs_ceil_div(c->cin, b);
+  c->close_up = gs_can_close_up(c->k, op, w.kh * w.kw, c->cin, c->groups);
   bool pointwise = w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && !(w.pt | w.pl | w.pb | w.pr);
   c->wide = (c->k->widen & GS_WIDE_X) != 0;
   uint64_t words = (uint64_t)w.kh * w.kw * c->kgroups;
@@ -89,12 +92,16 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   } else {
     node->inner = NULL;
   }
+  uint64_t open_bytes = c->close_up ? words * c->row * 4 : 0;
+  uint64_t phase_bytes = c->inside ? gs_phase_words(y, &w, c->kgroups, c->tile) * 4 : 0;
+  if (c->close_up) words = gs_ceil_div(w.kh * w.kw * c->cin, 4);
   uint64_t x_bytes = c->direct ? 0 : (words * c->row * 4 + 63) / 64 * 64;
   uint64_t wide_bytes = c->wide ? words * c->row * 8 : 0;
   uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->row : 0;
-  GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes + c->inner_bytes, error));
+  GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes + open_bytes + phase_bytes + c->inner_bytes, error));
   c->x_bytes = (size_t)x_bytes;
   c->wide_bytes = (size_t)wide_bytes;
+  c->open_bytes = (size_t)open_bytes;
   return GS_OK;
 }
 
@@ -121,7 +128,7 @@ gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   GS_TRY(plan_tiles(s, node, c, error));
   size_t x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->row);
   GS_TRY(gs_pack_weights(node, c->k, y->dims[1], w.kh, w.kw, c->cin, groups, x_stride,
-                         (uint64_t)y->dims[0] * c->pixels, c->packed, error));
+                         (uint64_t)y->dims[0] * c->pixels, c->close_up, c->packed, error));
   c->splits = c->inner ? 1 : gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
   return GS_OK;
 }
@@ -160,15 +167,18 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
   const gs_op *op = j->node->op;
   const gs_tensor *x = op->in[0];
   if (c->direct) return image + ((size_t)group * c->kgroups * x->pstride + px0) * 4;
+  gs_word *open = (gs_word *)((uint8_t *)scratch + c->x_bytes + c->wide_bytes); /* as gathered, before it is closed up */
   gs_gather g = {.loops = j->s->loops, .src = (const gs_word *)image, .inside = c->inside, .inside_row = c->inside_row, .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
                  .groups = c->kgroups, .out_width = op->out[0]->dims[3], .window = gs_window_of(op),
-                 .pad = gs_pad_word(x), .flip = gs_flip_word(c->k)};
+                 .pad = gs_pad_word(x), .flip = gs_flip_word(c->k),
+                 .phases = (gs_word *)((uint8_t *)open + c->open_bytes)};
   if (c->lanes_in) {
     gs_gather_lanes(&g, group * c->cin, c->cin, px0, n, c->row, scratch);
   } else {
     g.src += (size_t)group * c->kgroups * x->pstride;
-    gs_gather_tile(&g, px0, n, c->row, scratch);
+    gs_gather_tile(&g, px0, n, c->row, c->close_up ? open : scratch);
   }
+  if (c->close_up) j->s->loops->close_up(open, g.window.kh * g.window.kw, c->cin, n, c->row, scratch);
   return scratch;
 }
 

@@ -1,4 +1,5 @@
-/* Gathering of tiles: whole planes, masked windows, or runs of one output row, whichever the window allows. */
+/* Gathering of tiles: whole planes, masked windows, the same in phases of a stride of two, or runs of one output row, whichever
+ * the window allows. */
 #include "gather.h"
 
 #define INSIDE_MOST 65536u /* entries: beyond that runs are long anyway */
@@ -7,8 +8,28 @@ static bool is_plane(const gs_window *w, uint32_t width, uint32_t out_width) {
   return w->kh == 1 && w->kw == 1 && w->sh == 1 && w->sw == 1 && !(w->pt | w->pl) && width == out_width;
 }
 
+static bool in_phases(const gs_window *w, uint32_t width, uint32_t out_width) {
+  return w->sh == 2 && w->sw == 2 && w->dh == 1 && w->dw == 1 && width == 2 * out_width && w->kh * w->kw > 1;
+}
+
+/* Rounded down, for a tap that lies above or left of the first pixel, too. */
+static int64_t half(int64_t v) { return (v - (v & 1)) / 2; }
+
+/* Rows of one phase above and below those of the output rows themselves. */
+static int64_t phase_above(const gs_window *w) { return -half(-(int64_t)w->pt); }
+static int64_t phase_below(const gs_window *w) { return half((int64_t)w->kh - 1 - w->pt); }
+
+static uint64_t phase_rows(const gs_window *w, uint32_t rows) { return (uint64_t)(rows + phase_above(w) + phase_below(w)); }
+
+uint64_t gs_phase_words(const gs_tensor *y, const gs_window *w, uint32_t groups, uint32_t n) {
+  if (!in_phases(w, y->dims[3] * 2, y->dims[3])) return 0;
+  uint32_t rows = n / y->dims[3] + 2;
+  return 4 * (uint64_t)groups * phase_rows(w, rows < y->dims[2] ? rows : y->dims[2]) * y->dims[3] + GS_PX;
+}
+
 size_t gs_inside_entries(const gs_loops *loops, const gs_tensor *x, const gs_tensor *y, const gs_window *w) {
-  if (!loops->window || w->sh != 1 || w->sw != 1 || x->dims[3] != y->dims[3] || is_plane(w, x->dims[3], y->dims[3])) return 0;
+  bool single = w->sh == 1 && w->sw == 1 && x->dims[3] == y->dims[3] && !is_plane(w, x->dims[3], y->dims[3]);
+  if (!loops->window || (!single && !in_phases(w, x->dims[3], y->dims[3]))) return 0;
   uint64_t entries = (uint64_t)w->kh * w->kw * gs_ceil_div(y->dims[2] * y->dims[3], 16);
   return entries <= INSIDE_MOST ? (size_t)entries : 0;
 }
@@ -19,7 +40,8 @@ void gs_inside_fill(const gs_tensor *x, const gs_tensor *y, const gs_window *w, 
     for (uint32_t kx = 0; kx < w->kw; kx++, inside += row) {
       for (uint32_t i = 0; i < row; i++) inside[i] = 0;
       for (uint32_t p = 0; p < pixels; p++) {
-        int64_t iy = (int64_t)(p / y->dims[3]) + (int64_t)ky * w->dh - w->pt, ix = (int64_t)(p % y->dims[3]) + (int64_t)kx * w->dw - w->pl;
+        int64_t iy = (int64_t)(p / y->dims[3]) * w->sh + (int64_t)ky * w->dh - w->pt;
+        int64_t ix = (int64_t)(p % y->dims[3]) * w->sw + (int64_t)kx * w->dw - w->pl;
         bool in = iy >= 0 && iy < x->dims[2] && ix >= 0 && ix < x->dims[3];
         inside[p / 16] |= (uint16_t)((unsigned)in << p % 16);
       }
@@ -84,9 +106,45 @@ static void gather_windows(const gs_gather *g, uint32_t px0, uint32_t n, uint32_
     }
 }
 
+/* Even and odd rows and columns of the rows that output rows [r0, r1] read, taken apart: word (row parity, column parity, group,
+ * row, column). Rows outside the image stay as they are: nobody reads them. */
+static void split_phases(const gs_gather *g, uint32_t r0, uint32_t r1) {
+  const gs_window *w = &g->window;
+  int64_t first = (int64_t)r0 - phase_above(w), rows = (int64_t)phase_rows(w, r1 - r0 + 1);
+  gs_word *to = g->phases;
+  for (int64_t py = 0; py < 2; py++) {
+    int64_t from = first < 0 ? 0 : first, end = first + rows, most = ((int64_t)g->height - py + 1) / 2;
+    if (end > most) end = most;
+    for (int64_t px = 0; px < 2; px++)
+      for (uint32_t c = 0; c < g->groups; c++, to += rows * g->out_width) {
+        const gs_word *row = g->src + (size_t)c * g->pstride + (size_t)(2 * from + py) * g->width + px;
+        if (end > from)
+          g->loops->gather(row, 2 * g->width, (uint32_t)(end - from), g->out_width, 2, 0, to + (from - first) * g->out_width, g->out_width);
+      }
+  }
+}
+
+static void gather_phases(const gs_gather *g, uint32_t px0, uint32_t n, uint32_t tile, gs_word *dst) {
+  const gs_window *w = &g->window;
+  uint32_t r0 = px0 / g->out_width, r1 = (px0 + n - 1) / g->out_width;
+  size_t plane = (size_t)phase_rows(w, r1 - r0 + 1) * g->out_width;
+  const uint16_t *inside = g->inside + px0 / 16;
+  split_phases(g, r0, r1);
+  for (uint32_t ky = 0; ky < w->kh; ky++)
+    for (uint32_t kx = 0; kx < w->kw; kx++, inside += g->inside_row) {
+      int64_t ty = (int64_t)ky - w->pt, tx = (int64_t)kx - w->pl;
+      const gs_word *from = g->phases + (size_t)((ty & 1) * 2 + (tx & 1)) * g->groups * plane;
+      int64_t shift = (half(ty) + phase_above(w)) * (int64_t)g->out_width + half(tx) + (px0 - r0 * g->out_width);
+      g->loops->window(from + shift, plane, g->groups, (n + 15) / 16 * 16, inside, g->pad, g->flip, dst, tile);
+      dst += (size_t)g->groups * tile;
+    }
+}
+
 void gs_gather_tile(const gs_gather *g, uint32_t px0, uint32_t n, uint32_t tile, gs_word *dst) {
   if (is_plane(&g->window, g->width, g->out_width)) {
     g->loops->gather(g->src + px0, g->pstride, g->groups, n, 1, g->flip, dst, tile);
+  } else if (g->inside && tile > 1 && g->window.sw == 2) {
+    gather_phases(g, px0, n, tile, dst);
   } else if (g->inside && tile > 1) {
     gather_windows(g, px0, n, tile, dst);
   } else {

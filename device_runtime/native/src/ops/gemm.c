@@ -50,7 +50,7 @@ gs_status gs_gemm_prepare(gs_session *s, gs_node *node, gs_error *error) {
   GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + words_out * g->tile * 4, error));
   g->x_bytes = (size_t)x_bytes;
   g->wide_bytes = (size_t)wide_bytes;
-  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, gs_tile_stride(g->k, g->tile), g->m, &g->packed, error));
+  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, gs_tile_stride(g->k, g->tile), g->m, false, &g->packed, error));
   g->splits = gs_row_splits(s, g->tiles, g->packed.row_blocks);
   return GS_OK;
 }

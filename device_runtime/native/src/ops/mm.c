@@ -20,23 +20,31 @@ gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, const gs_
   return GS_OK;
 }
 
+bool gs_can_close_up(const gs_mm_kernel *k, const gs_op *op, uint32_t taps, uint32_t cin, uint32_t groups) {
+  return k->dtype == GS_S8 && k->form == GS_FORM_DENSE && op->p[GS_P_WBR] == 0 && groups == 1 && cin < 4 && taps > 1;
+}
+
 static uint64_t executed_products(const gs_mm_kernel *k, const gs_matrix *m, const gs_packed *p) {
   if (k->form == GS_FORM_DENSE) return (uint64_t)m->rows * m->cols;
   return (uint64_t)p->entries * m->br * m->bc;
 }
 
 gs_status gs_pack_weights(gs_node *node, const gs_mm_kernel *k, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin,
-                          uint32_t groups, size_t x_stride, uint64_t pixels, gs_packed *packed, gs_error *error) {
+                          uint32_t groups, size_t x_stride, uint64_t pixels, bool close_up, gs_packed *packed, gs_error *error) {
   const gs_op *op = node->op;
   gs_weights w;
   GS_TRY(gs_weights_decode(op, rows, kh, kw, cin, k->form, &w, error));
+  gs_status status = close_up ? gs_weights_close_up(op, &w, kh * kw, cin, error) : GS_OK;
+  if (status != GS_OK) {
+    gs_weights_free(&w);
+    return status;
+  }
   gs_matrix part = w.m;
   part.rows = rows / groups;
   size_t item = w.m.dtype == GS_F32 ? 4 : 1;
   const uint8_t *bias = node->in[3];
   const float *scale = node->in[4];
   uint64_t executed = 0;
-  gs_status status = GS_OK;
   for (uint32_t g = 0; g < groups && status == GS_OK; g++) {
     size_t row = (size_t)g * part.rows;
     if (groups > 1) part.values = (const uint8_t *)w.m.values + row * w.m.cols * item; /* dense only */

@@ -6,10 +6,14 @@
 /* The best kernel for the operator's stored blocks; falls back to rows of their own when a shared form has none. */
 gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, const gs_mm_kernel **kernel, gs_error *error);
 
-/* Decodes, packs (groups: one matrix of rows/groups rows each) and fills the node's numbers for reports, given the
+/* Decodes, closes up where told, packs (groups: one matrix of rows/groups rows each) and fills the node's numbers for reports, given the
  * number of output pixels of one run. packed has room for `groups`. */
 gs_status gs_pack_weights(gs_node *node, const gs_mm_kernel *k, uint32_t rows, uint32_t kh, uint32_t kw, uint32_t cin,
-                          uint32_t groups, size_t x_stride, uint64_t pixels, gs_packed *packed, gs_error *error);
+                          uint32_t groups, size_t x_stride, uint64_t pixels, bool close_up, gs_packed *packed, gs_error *error);
+
+/* Whether the lanes that one to three input channels leave empty can be closed up, so that a first convolution multiplies no
+ * padding: three channels of 3x3 taps are seven groups of four then, not nine. */
+bool gs_can_close_up(const gs_mm_kernel *k, const gs_op *op, uint32_t taps, uint32_t cin, uint32_t groups);
 
 /* Pixels of a tile for a kernel, given words of x per pixel, so that a gathered tile stays near the core. */
 uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels);
