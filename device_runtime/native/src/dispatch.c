@@ -17,13 +17,13 @@ const uint32_t gs_n_tables = sizeof gs_tables / sizeof *gs_tables;
 /* A build holds the kernels of one family only, so that "at or below" is a comparison of numbers. */
 static bool allowed(gs_isa kernel, gs_isa cap) { return kernel <= cap; }
 
-const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits) {
+const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits, int tame) {
   const gs_mm_kernel *best = NULL;
   for (uint32_t t = 0; t < gs_n_tables; t++)
     for (uint32_t i = 0; i < gs_tables[t]->n_mm; i++) {
       const gs_mm_kernel *k = &gs_tables[t]->mm[i];
       if (k->dtype != dtype || k->form != form || (k->tile_px == 1) != (gemv != 0) || !allowed(k->isa, isa)) continue;
-      if (k->x_bits < x_bits) continue;
+      if (k->x_bits < x_bits || (!tame && k->widen & GS_TAME)) continue;
       if (best == NULL || k->isa > best->isa || (k->isa == best->isa && k->x_bits < best->x_bits)) best = k;
     }
   return best;

@@ -18,6 +18,7 @@
 #define GS_WIDE_W 1       /* of gs_mm_kernel.widen */
 #define GS_WIDE_X 2
 #define GS_STEPS 4        /* lists in steps */
+#define GS_TAME 8         /* takes only sums that times their scale fit 32 bits */
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
 typedef uint32_t __attribute__((may_alias)) gs_word;
@@ -139,7 +140,7 @@ typedef struct {
   uint32_t kh, kw, sh, sw; /* shape it is for; 0: any (dilation 1 only unless all four are 0) */
   int pads;          /* reads unpadded planes and obeys flip */
   /* Where pack is given, it turns w, bias and scale of one channel group into packed_bytes (a multiple of 16) once per session,
-   * and run reads those alone. Only for int8 weights within -128..127. */
+   * and run reads those alone. Only for int8 weights within -128..127 and tame scales. */
   uint32_t packed_bytes;
   void (*pack)(const gs_dw_args *a, void *to);
   void (*run)(const gs_dw_args *a);
@@ -227,8 +228,9 @@ extern const gs_kernel_table *const gs_tables[];
 extern const uint32_t gs_n_tables;
 
 /* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. x_bits: 7 when x
- * is known to lie in 0..127, else 8. wide: some weight lies outside -128..127. */
-const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits);
+ * is known to lie in 0..127, else 8. tame: every sum times its scale fits 32 bits. wide: some
+ * weight lies outside -128..127, or it is not tame. */
+const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits, int tame);
 const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
                                uint32_t dh, uint32_t dw, int wide);
 const gs_binary_s8_kernel *gs_pick_binary_s8(gs_isa isa, uint32_t op);

@@ -118,7 +118,7 @@ gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, co
 }
 
 const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits) {
-  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv, x_bits);
+  const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv, x_bits, 1);
   return k != NULL ? k->name : NULL;
 }
 

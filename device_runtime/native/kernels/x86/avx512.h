@@ -52,25 +52,24 @@ GS_INLINE __m512i gs_rq512_acc(__m512i acc, __m512 scale, const gs_rq512 *q) {
   return gs_rq512_round(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale), q);
 }
 
-/* Bounds for whole quads. Only the upper one is needed before the conversion, which gives INT_MIN below -2^31 and for NaN
- * (min returns its second operand for NaN): packing saturates the rest, and bounds that are integers commute with rounding. */
+/* Requantisation of whole quads (GS_TAME): products that fit 32 bits convert without bounds, and bounds that are integers commute
+ * with rounding. Packing saturates, the clamp comes last, on bytes. Bounds
+ * before the conversion cost MobileNetV1 at 90% zeros 7%. */
 typedef struct {
-  __m512 hi;
-  __m512i zp16, lo8;
+  __m512i zp16, lo8, hi8;
 } gs_rq512q;
 
 GS_INLINE gs_rq512q gs_rq512q_make(const gs_requant *q) {
   gs_rq512q r;
-  r.hi = _mm512_set1_ps((float)(q->hi - q->zp));
   r.zp16 = _mm512_set1_epi16((int16_t)q->zp);
   r.lo8 = _mm512_set1_epi8((int8_t)q->lo);
+  r.hi8 = _mm512_set1_epi8((int8_t)q->hi);
   return r;
 }
 
 /* Sixteen sums of one row -> integers that packing may saturate. */
-GS_INLINE __m512i gs_rq512q_int(__m512i acc, __m512 scale, const gs_rq512q *q) {
-  const __m512 t = _mm512_min_ps(q->hi, _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
-  return _mm512_cvt_roundps_epi32(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+GS_INLINE __m512i gs_rq512q_int(__m512i acc, __m512 scale) {
+  return _mm512_cvt_roundps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
 /* Two of them -> 16-bit numbers with the zero point. */
@@ -78,17 +77,21 @@ GS_INLINE __m512i gs_rq512q_pack(__m512i i0, __m512i i1, const gs_rq512q *q) {
   return _mm512_adds_epi16(_mm512_packs_epi32(i0, i1), q->zp16);
 }
 
+GS_INLINE __m512i gs_rq512q_clamp(__m512i bytes, const gs_rq512q *q) {
+  return _mm512_min_epi8(_mm512_max_epi8(bytes, q->lo8), q->hi8);
+}
+
 /* Requantised sums of four registers: byte 4*i+j of every 128-bit lane comes from dword j of register i. */
 GS_INLINE __m512i gs_rq512q_bytes(const __m512i acc[4], const __m512 scale[4], const gs_rq512q *q) {
-  __m512i low = gs_rq512q_pack(gs_rq512q_int(acc[0], scale[0], q), gs_rq512q_int(acc[1], scale[1], q), q);
-  __m512i high = gs_rq512q_pack(gs_rq512q_int(acc[2], scale[2], q), gs_rq512q_int(acc[3], scale[3], q), q);
-  return _mm512_max_epi8(_mm512_packs_epi16(low, high), q->lo8);
+  __m512i low = gs_rq512q_pack(gs_rq512q_int(acc[0], scale[0]), gs_rq512q_int(acc[1], scale[1]), q);
+  __m512i high = gs_rq512q_pack(gs_rq512q_int(acc[2], scale[2]), gs_rq512q_int(acc[3], scale[3]), q);
+  return gs_rq512q_clamp(_mm512_packs_epi16(low, high), q);
 }
 
 /* Rows 0 and 1, rows 2 and 3 of sixteen pixels -> sixteen pixels of four lanes. */
 GS_INLINE __m512i gs_rq512q_quad(__m512i low, __m512i high, const gs_rq512q *q) {
   const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-  return _mm512_shuffle_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), q->lo8), order);
+  return _mm512_shuffle_epi8(gs_rq512q_clamp(_mm512_packs_epi16(low, high), q), order);
 }
 
 /* Sums of sixteen pixels of four rows -> sixteen pixels of four lanes. */

@@ -11,10 +11,10 @@ GS_INLINE __m128i four(const uint8_t *x, uint32_t left, uint32_t stride) {
 }
 
 GS_TARGET void gs_s8_dw_any__avx512vnni(const gs_dw_args *a) {
-  const __m512 lanes = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale)), scale[4] = {lanes, lanes, lanes, lanes};
+  const __m512 scale = _mm512_broadcast_f32x4(_mm_loadu_ps(a->q.scale));
   const __m512i bias = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a->bias));
   const __m512i order = gs_opaque512(_mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
-  const gs_rq512q q = gs_rq512q_make(&a->q);
+  const gs_rq512 q = gs_rq512_make(&a->q);
   for (uint32_t oy = 0; oy < a->oh; oy++)
     for (uint32_t ox = 0; ox < a->ow; ox += 16) {
       const uint32_t left = a->ow - ox, quads = left >= 16 ? 4 : (left + 3) / 4;
@@ -31,7 +31,9 @@ GS_TARGET void gs_s8_dw_any__avx512vnni(const gs_dw_args *a) {
             acc[i] = _mm512_dpwssd_epi32(acc[i], _mm512_cvtepi8_epi32(v), wv);
           }
         }
+      const __m512i low = _mm512_packs_epi32(gs_rq512_acc(acc[0], scale, &q), gs_rq512_acc(acc[1], scale, &q));
+      const __m512i high = _mm512_packs_epi32(gs_rq512_acc(acc[2], scale, &q), gs_rq512_acc(acc[3], scale, &q));
       _mm512_mask_storeu_epi32((int8_t *)a->y + ((size_t)oy * a->ow + ox) * 4, gs_first16(left),
-                               _mm512_permutexvar_epi32(order, gs_rq512q_bytes(acc, scale, &q)));
+                               _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high)));
     }
 }

@@ -42,7 +42,7 @@ typedef struct {
 GS_INLINE void take_row(quad_512 *t, const int r, const int nv, const __m512i acc[8], float scale, const gs_rq512q *q) {
   const __m512 s = _mm512_set1_ps(scale);
   GS_UNROLL for (int v = 0; v < nv; v++) {
-    const __m512i i = gs_rq512q_int(acc[v], s, q);
+    const __m512i i = gs_rq512q_int(acc[v], s);
     if (r % 2 == 0) t->one[v] = i;
     else if (r == 1) t->low[v] = gs_rq512q_pack(t->one[v], i, q);
     else t->high[v] = gs_rq512q_pack(t->one[v], i, q);

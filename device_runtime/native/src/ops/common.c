@@ -91,6 +91,15 @@ gs_status gs_check_bias_scale(const gs_op *op, gs_dtype dtype, const gs_tensor *
   return GS_OK;
 }
 
+bool gs_is_tame(const gs_tensor *bias, const gs_tensor *scale, uint64_t k) {
+  if (!scale) return true;
+  for (uint64_t i = 0, n = gs_elements(scale); i < n; i++) {
+    double b = bias ? ((const int32_t *)bias->data)[i] : 0, most = (b < 0 ? -b : b) + 128.0 * 255.0 * (double)k;
+    if (most * ((const float *)scale->data)[i] > 2147483000.0) return false;
+  }
+  return true;
+}
+
 gs_window gs_window_of(const gs_op *op) {
   const int32_t *p = op->p;
   gs_window w = {(uint32_t)p[GS_P_KH], (uint32_t)p[GS_P_KW], (uint32_t)p[GS_P_SH], (uint32_t)p[GS_P_SW],

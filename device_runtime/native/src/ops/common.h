@@ -37,6 +37,9 @@ gs_status gs_check_clamp(const gs_op *op, gs_dtype dtype, gs_error *error);
 gs_status gs_check_bias_scale(const gs_op *op, gs_dtype dtype, const gs_tensor *bias, const gs_tensor *scale,
                               uint32_t rows, gs_error *error);
 
+/* Whether the sum of any k products and a row's bias, times its scale, fits 32 bits; of checked operands, true for f32. */
+bool gs_is_tame(const gs_tensor *bias, const gs_tensor *scale, uint64_t k);
+
 typedef struct {
   uint32_t kh, kw, sh, sw, dh, dw, pt, pl, pb, pr;
 } gs_window;

@@ -70,7 +70,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   uint32_t b = gs_block(x->dtype);
   c->pixels = y->dims[2] * y->dims[3];
   int gemv = c->pixels == 1;
-  GS_TRY(gs_choose_mm(s, op, gemv, &c->k, error));
+  GS_TRY(gs_choose_mm(s, op, gemv, (uint64_t)w.kh * w.kw * c->cin, &c->k, error));
   c->lanes_in = b == 4 && c->groups > 1 && c->cin % 4;
   c->lanes_out = b == 4 && c->groups > 1 && c->cout % 4;
   c->kgroups = gs_ceil_div(c->cin, b);

@@ -40,7 +40,7 @@ gs_status gs_gemm_prepare(gs_session *s, gs_node *node, gs_error *error) {
   g->n = y->dims[y->rank - 1];
   g->m = (uint32_t)(gs_elements(x) / g->kdim);
   bool vector = g->m <= VECTOR_ROWS;
-  GS_TRY(gs_choose_mm(s, op, vector, &g->k, error));
+  GS_TRY(gs_choose_mm(s, op, vector, g->kdim, &g->k, error));
   uint32_t b = gs_block(x->dtype);
   uint64_t words_in = gs_ceil_div(g->kdim, b), words_out = gs_ceil_div(g->n, b);
   g->tile = vector ? 1 : gs_tile_pixels(g->k, words_in, g->m);

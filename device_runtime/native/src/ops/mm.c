@@ -10,12 +10,13 @@ static gs_form stored_form(const gs_op *op) {
   return op->in[0]->dtype == GS_S8 && bc == 1 ? GS_FORM_4X1 : GS_FORM_4X4;
 }
 
-gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, const gs_mm_kernel **kernel, gs_error *error) {
+gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, uint64_t products, const gs_mm_kernel **kernel, gs_error *error) {
   gs_dtype dtype = op->in[0]->dtype;
   gs_form form = stored_form(op);
   uint32_t bits = gs_x_bits(s, op->in[0]);
-  *kernel = gs_pick_mm(s->options.isa_cap, dtype, form, gemv, bits);
-  if (!*kernel && form != GS_FORM_DENSE) *kernel = gs_pick_mm(s->options.isa_cap, dtype, GS_FORM_1X4, gemv, bits);
+  int tame = gs_is_tame(op->in[3], op->in[4], products);
+  *kernel = gs_pick_mm(s->options.isa_cap, dtype, form, gemv, bits, tame);
+  if (!*kernel && form != GS_FORM_DENSE) *kernel = gs_pick_mm(s->options.isa_cap, dtype, GS_FORM_1X4, gemv, bits, tame);
   if (!*kernel) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no kernel for its weights");
   return GS_OK;
 }
