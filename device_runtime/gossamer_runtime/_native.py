@@ -183,6 +183,18 @@ def detect_isa() -> str:
     return _text(lib.gs_isa_name(lib.gs_detect_isa()))
 
 
+def core_fingerprint() -> str:
+    """Twelve hex digits of the SHA-256 of the loaded core: another build of one version may be faster or slower.
+
+    Raises:
+        LibraryError: the core is missing.
+    """
+    import hashlib
+
+    with open(library_path(), "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:12]
+
+
 def core_version() -> str:
     """Version of the native core."""
     return _text(library().gs_version())

@@ -166,7 +166,7 @@ class _Clock:
         try:
             from gossamer_runtime import _native
 
-            version, isa = _native.core_version(), _native.detect_isa()
+            version, isa = f"{_native.core_version()} {_native.core_fingerprint()}", _native.detect_isa()
             if target.isa != "best" and isa in ladder:
                 isa = min(isa, target.isa, key=ladder.index)  # a cap above what the machine has changes nothing
         except LibraryError:

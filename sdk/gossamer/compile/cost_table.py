@@ -29,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def machine_id(isa: str, threads: int, core_version: str) -> str:
-    """What a time belongs to: processor model, instruction set, threads and version of the core."""
+    """What a time belongs to: processor model, instruction set, threads, version and fingerprint of the core."""
     return f"{cpu_model()}, {isa}, {threads} thread{'s' if threads > 1 else ''}, core {core_version}"
 
 
