@@ -95,11 +95,11 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   }
   /* Packed parts against guards; int8 weights at an odd address when they lie at the start. */
   const size_t shift = !at_end && t == GS_S8 && !(info[7] & GS_WIDE_W) ? 1 : 0;
-  const size_t lists = p.order ? padded * p.slices / 4 : info[7] & GS_STEPS ? padded * p.slices : info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
+  const size_t lists = info[7] & GS_SORTED ? padded * p.slices : p.order ? padded * p.slices / 4 : info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
   guarded gv = guard_new(vb + GS_WSLACK + shift, at_end, 0);
   if (vb) memcpy(gv.at + shift, p.val, vb);
   guarded go = guard_copy(p.off, p.entries * p.off_bytes, p.entries * p.off_bytes, at_end);
-  guarded gr = guard_copy(p.order, p.order ? lists * 16 : 0, p.order ? lists * 16 : 0, at_end);
+  guarded gr = guard_copy(p.order, p.order ? padded * p.slices * 4 : 0, p.order ? padded * p.slices * 4 : 0, at_end);
   guarded gs = guard_copy(p.start, p.start ? (lists + 1) * 4 : 0, p.start ? (lists + 1) * 4 : 0, at_end);
   guarded gb = guard_copy(p.bias, (size_t)padded * 4, (size_t)padded * 4, at_end);
   guarded gq = guard_copy(p.scale, p.scale ? (size_t)padded * 4 : 0, p.scale ? (size_t)padded * 4 : 0, at_end);

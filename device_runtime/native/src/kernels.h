@@ -13,11 +13,11 @@
 #define GS_PX 16u      /* tiles are multiples of this many pixels */
 #define GS_WSLACK 64u
 #define GS_SLICE 128u  /* most columns of one slice of lists in fours: with 64 pixels of f32 it fills 32 KiB */
-#define GS_STEPS_SLICE 160u /* most groups of one slice of lists in steps: with 64 pixels they fill 40 KiB */
-#define GS_FOURS_ROWS 64u /* most rows of a row block of lists in fours */
+#define GS_SORTED_SLICE 160u /* most groups of one slice of sorted lists: with 64 pixels they fill 40 KiB */
+#define GS_BLOCK_ROWS 64u /* most rows of a row block of lists that are sorted, in fours or not */
 #define GS_WIDE_W 1       /* of gs_mm_kernel.widen */
 #define GS_WIDE_X 2
-#define GS_STEPS 4        /* lists in steps */
+#define GS_SORTED 4       /* sorted lists */
 #define GS_TAME 8         /* takes only sums that times their scale fit 32 bits */
 
 /* Four bytes at a time: one float, or the four channels of an int8 pixel. Any alignment of 4; aliases everything. */
@@ -57,12 +57,13 @@ typedef struct {
   const uint32_t *start; /* sparse forms: per list (row for 1X4, four rows for 4X4 and 4X1), first entry; one more at the end */
   const uint32_t *off;   /* sparse forms: per entry, byte offset into x (group * x_stride; 4X1: + lane) */
   const void *val;       /* weights in the kernel's order */
-  const uint32_t *order; /* lists in fours: per list and of its four the row (of the matrix, rows of padding last); else NULL */
-  uint32_t slices;       /* lists in fours: ranges of columns that K is cut into; else 1 */
+  const uint32_t *order; /* lists in fours: per list and of its four the row (of the matrix, rows of padding last); sorted lists:
+                            per list its row; else NULL */
+  uint32_t slices;       /* lists in fours and sorted ones: ranges of columns that K is cut into; else 1 */
   const void *bias;      /* int32 (with the kernel's own correction folded in) or float, padded to row blocks, never NULL */
   float *scale;          /* S8: padded to row blocks */
   size_t entries;        /* of off */
-  uint32_t off_bytes;    /* of one entry of off: 4, in steps 2 */
+  uint32_t off_bytes;    /* of one entry of off: 4, of sorted lists 2 */
   void *memory;          /* what gs_packed_free releases */
   size_t bytes;
 } gs_packed;
@@ -104,9 +105,8 @@ typedef struct gs_mm_kernel {
    * with a common count (the shorter ones end in zero weights on column 0 of the slice): loop ends that can be foreseen, and
    * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows].
    *
-   * GS_STEPS, lists in steps of S8 1X4: K is cut into slices likewise, lists lie [slice][row of the row blocks], each filled up
-   * to a multiple of four entries with zero weights on its last group; start counts steps of four. off is uint16_t: the group
-   * within the slice times x_stride / 64. val: 4 x 4 bytes a step. */
+   * GS_SORTED, sorted lists of S8 1X4: K is cut into slices likewise. Lists lie [slice][row block][rows], within a block by
+   * falling length where there are several slices; order names their rows. off is uint16_t: the group within the slice times x_stride / 64. */
   int widen;
   uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
                         pixels of padding may hold anything: their weights are zero or their results unused */

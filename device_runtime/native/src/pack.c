@@ -102,8 +102,8 @@ static void pack_rows(const gs_mm_kernel *k, const gs_matrix *m, const void *bia
 
 static bool fits(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride) {
   if (k->dtype != m->dtype || k->rows % 4 || !k->rows || !m->rows) return false;
-  if (gs_in_fours(k) && k->rows > GS_FOURS_ROWS) return false;
-  if (k->widen & GS_STEPS && (x_stride % 64 || x_stride > 65535u * 64 / GS_STEPS_SLICE)) return false;
+  if (gs_in_fours(k) && k->rows > GS_BLOCK_ROWS) return false;
+  if (k->widen & GS_SORTED && (k->rows > GS_BLOCK_ROWS || x_stride % 64 || x_stride > 65535u * 64 / GS_SORTED_SLICE)) return false;
   if (k->dtype == GS_S8 && m->cols % 4) return false;
   if (k->form == GS_FORM_DENSE) return !m->start;
   uint32_t br = k->form == GS_FORM_1X4 ? 1 : 4, bc = k->dtype == GS_S8 && k->form != GS_FORM_4X1 ? 4 : 1;
@@ -124,11 +124,11 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   uint64_t lists = dense ? 0 : padded / m->br, values;
   uint64_t entries = 0, order = 0;
   out->slices = 1;
-  out->off_bytes = k->widen & GS_STEPS ? 2 : 4;
-  if (k->widen & GS_STEPS) {
-    out->slices = gs_steps_slices(m);
-    lists = padded * out->slices;
-    entries = gs_steps_count(m) * 4;
+  out->off_bytes = k->widen & GS_SORTED ? 2 : 4;
+  if (k->widen & GS_SORTED) {
+    out->slices = gs_sorted_slices(m);
+    order = lists = padded * out->slices;
+    entries = m->start[filled];
     values = entries * 4;
   } else if (gs_in_fours(k)) {
     out->slices = gs_fours_slices(m);
@@ -157,8 +157,8 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   if (!memory) return GS_E_MEMORY;
   uint32_t *start = (uint32_t *)(memory + p.start), *off = (uint32_t *)(memory + p.off);
   if (dense) pack_dense(k, m, out, memory + p.val);
-  else if (k->widen & GS_STEPS)
-    gs_pack_steps(m, x_stride, (uint32_t)padded, start, (uint16_t *)(void *)off, (int8_t *)(memory + p.val));
+  else if (k->widen & GS_SORTED)
+    gs_pack_sorted(k, m, x_stride, start, (uint32_t *)(memory + p.order), (uint16_t *)(void *)off, (int8_t *)(memory + p.val));
   else if (gs_in_fours(k))
     gs_pack_fours(k, m, x_stride, start, (uint32_t *)(memory + p.order), off, (float *)(memory + p.val));
   else if (k->form == GS_FORM_4X1)

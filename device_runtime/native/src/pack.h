@@ -8,11 +8,10 @@ static inline int gs_in_fours(const gs_mm_kernel *k) {
   return k->dtype == GS_F32 && k->form == GS_FORM_1X4 && k->rows > 4;
 }
 
-/* Slices of lists in steps, and their steps over all lists. */
-uint32_t gs_steps_slices(const gs_matrix *m);
-uint64_t gs_steps_count(const gs_matrix *m);
-/* start: slices * lists + 1; off: 4 * steps; val: 16 * steps bytes. */
-void gs_pack_steps(const gs_matrix *m, size_t x_stride, uint32_t lists, uint32_t *start, uint16_t *off, int8_t *val);
+uint32_t gs_sorted_slices(const gs_matrix *m);
+/* start: slices * padded rows + 1; order: slices * padded rows; off: one per entry; val: four bytes per entry. */
+void gs_pack_sorted(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, uint32_t *start, uint32_t *order, uint16_t *off,
+                    int8_t *val);
 
 uint32_t gs_fours_slices(const gs_matrix *m);
 /* Steps of all lists: each is four offsets and four values. */

@@ -42,7 +42,7 @@ static void slice_columns(const gs_matrix *m, uint32_t slices, uint32_t s, uint3
 uint32_t gs_fours_slices(const gs_matrix *m) { return gs_ceil_div(m->cols, GS_SLICE); }
 
 uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m) {
-  piece rows[GS_FOURS_ROWS];
+  piece rows[GS_BLOCK_ROWS];
   uint32_t slices = gs_fours_slices(m), blocks = gs_ceil_div(m->rows, k->rows), col0, col1;
   uint64_t steps = 0;
   for (uint32_t s = 0; s < slices; s++)
@@ -56,7 +56,7 @@ uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m) {
 
 void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, uint32_t *start, uint32_t *order, uint32_t *off,
                    float *val) {
-  piece rows[GS_FOURS_ROWS];
+  piece rows[GS_BLOCK_ROWS];
   uint32_t slices = gs_fours_slices(m), blocks = gs_ceil_div(m->rows, k->rows), col0, col1, step = 0;
   for (uint32_t s = 0; s < slices; s++)
     for (uint32_t b = 0; b < blocks; b++) {

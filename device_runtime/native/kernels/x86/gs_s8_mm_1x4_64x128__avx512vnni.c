@@ -1,37 +1,67 @@
-/* Sparse int8 in 1x4 blocks, in steps of four entries: every row has its own groups, one load a vpdpbusd. Loads are what this
- * kernel waits for (two a cycle, scalar ones among them), so a step takes its four weights in one load and its four offsets in
- * another: 0.59 instead of 0.82 cycles a vpdpbusd. K is cut into slices that stay in the first cache; where there are several,
- * the sums of 64 rows wait on the stack. */
+/* Sparse int8 in 1x4 blocks, in sorted lists (kernels.h): every row has its own groups, one load a vpdpbusd. Loads are what this
+ * kernel waits for (two a cycle, scalar ones among them), so four entries take their weights in one load and their offsets in
+ * another: 0.59 instead of 0.82 cycles a vpdpbusd. K is cut into slices that stay in the first cache; where there are several, the
+ * sums of a block of 64 rows lie on the stack, and rows are taken in order of their length: loops end where the processor
+ * expects them to. */
 #include "avx512.h"
 
-#define CHUNK 64u /* rows whose sums wait between slices: 64 pixels of them take 16 KiB */
+#define ROWS 64
 
-/* acc[v] += the entries [first, last) of one row, in steps. nv vectors of 16 pixels; several sets of sums hide the four cycles
- * of a vpdpbusd. */
-GS_INLINE void add_steps(const gs_packed *w, uint32_t first, uint32_t last, const uint8_t *x, const int nv, __m512i acc[8]) {
+/* to[v] += one entry: a group at xe times four weights. */
+GS_INLINE void entry(__m512i *to, const uint8_t *xe, __m512i weights, const int nv) {
+  GS_UNROLL for (int v = 0; v < nv; v++) to[v] = _mm512_dpbusd_epi32(to[v], _mm512_loadu_si512(xe + 64 * v), weights);
+}
+
+/* acc[v] += n entries of one row. nv vectors of 16 pixels; several sets of sums hide the four cycles of a vpdpbusd. */
+GS_INLINE void add_entries(const uint16_t *off, const int8_t *val, uint32_t n, const uint8_t *x, const int nv, __m512i acc[8]) {
   const int sets = nv >= 6 ? 1 : nv >= 4 ? 2 : 4;
-  const uint16_t *off = (const uint16_t *)w->off + (size_t)first * 4, *end = (const uint16_t *)w->off + (size_t)last * 4;
-  const int8_t *val = (const int8_t *)w->val + (size_t)first * 16;
   __m512i more[3][8];
   GS_UNROLL for (int s = 0; s < sets - 1; s++) GS_UNROLL for (int v = 0; v < nv; v++) more[s][v] = _mm512_setzero_si512();
-  for (; off < end; off += 4, val += 16) {
+  for (uint32_t steps = n / 4; steps != 0; steps--, off += 4, val += 16) {
     uint64_t o;
     memcpy(&o, off, 8);
     /* Hidden, or the shuffles become four loads again. */
     const __m512i four = gs_opaque512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)val)));
     const __m512i w4[4] = {_mm512_shuffle_epi32(four, 0x00), _mm512_shuffle_epi32(four, 0x55), _mm512_shuffle_epi32(four, 0xaa),
                            _mm512_shuffle_epi32(four, 0xff)};
-    GS_UNROLL for (int e = 0; e < 4; e++) {
-      const uint8_t *xe = x + ((o >> (16 * e) & 0xffff) << 6);
-      __m512i *to = e % sets == 0 ? acc : more[e % sets - 1];
-      GS_UNROLL for (int v = 0; v < nv; v++) to[v] = _mm512_dpbusd_epi32(to[v], _mm512_loadu_si512(xe + 64 * v), w4[e]);
-    }
+    GS_UNROLL for (int e = 0; e < 4; e++)
+      entry(e % sets == 0 ? acc : more[e % sets - 1], x + ((o >> (16 * e) & 0xffff) << 6), w4[e], nv);
   }
+  if (n & 2) {
+    entry(acc, x + ((size_t)off[0] << 6), _mm512_set1_epi32(gs_load_i32(val)), nv);
+    entry(sets > 1 ? more[0] : acc, x + ((size_t)off[1] << 6), _mm512_set1_epi32(gs_load_i32(val + 4)), nv);
+    off += 2;
+    val += 8;
+  }
+  if (n & 1) entry(acc, x + ((size_t)off[0] << 6), _mm512_set1_epi32(gs_load_i32(val)), nv);
   GS_UNROLL for (int s = 0; s < sets - 1; s++) GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = _mm512_add_epi32(acc[v], more[s][v]);
 }
 
-GS_INLINE void first_sums(const gs_packed *w, size_t row, const int nv, __m512i acc[8]) {
-  GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = _mm512_set1_epi32(((const int32_t *)w->bias)[row]);
+/* The rows of one block in one slice, in the order of their lists, added to sums[row of the block]. */
+GS_INLINE void slice(const gs_mm_args *a, uint32_t block, uint32_t s, uint32_t pixel, const int nv, __m512i *sums) {
+  const gs_packed *w = a->w;
+  const size_t first = ((size_t)s * w->row_blocks + block) * ROWS;
+  const uint32_t *order = w->order + first, *start = w->start + first;
+  const uint8_t *x = (const uint8_t *)a->x + (size_t)gs_slice_first(w->groups, w->slices, s) * a->x_stride + (size_t)pixel * 4;
+  const int32_t *bias = (const int32_t *)w->bias;
+  for (uint32_t i = 0; i < ROWS; i++) {
+    __m512i acc[8], *waiting = sums + (size_t)(order[i] - block * ROWS) * (size_t)nv;
+    if (s == 0) GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = _mm512_set1_epi32(bias[order[i]]);
+    else GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = waiting[v];
+    add_entries((const uint16_t *)w->off + start[i], (const int8_t *)w->val + (size_t)start[i] * 4, start[i + 1] - start[i], x, nv, acc);
+    GS_UNROLL for (int v = 0; v < nv; v++) waiting[v] = acc[v];
+  }
+}
+
+GS_INLINE void finish(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, const __m512i *sums, const gs_rq512q *q) {
+  const uint32_t left = (a->w->rows + 3) / 4 - block * (ROWS / 4), quads = left < ROWS / 4 ? left : ROWS / 4;
+  for (uint32_t i = 0; i < quads; i++, sums += 4 * nv) {
+    int8_t *y = (int8_t *)a->y + ((size_t)block * (ROWS / 4) + i) * a->y_stride + (size_t)pixel * 4;
+    __m512 scale[4];
+    gs_scales512(a->q.scale + (size_t)block * ROWS + i * 4, scale);
+    GS_UNROLL for (int v = 0; v < nv; v++)
+      _mm512_storeu_si512(y + 64 * v, gs_quad512(sums[v], sums[nv + v], sums[2 * nv + v], sums[3 * nv + v], scale, q));
+  }
 }
 
 /* Where four rows are turned into bytes: rows 0 and 1, then 2 and 3 meet as 16-bit numbers, so that few registers wait. */
@@ -49,63 +79,40 @@ GS_INLINE void take_row(quad_512 *t, const int r, const int nv, const __m512i ac
   }
 }
 
-GS_INLINE void store_quad(const gs_mm_args *a, const quad_512 *t, uint32_t block, uint32_t pixel, const int nv, const gs_rq512q *q) {
-  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
-  GS_UNROLL for (int v = 0; v < nv; v++) _mm512_storeu_si512(y + 64 * v, gs_rq512q_quad(t->low[v], t->high[v], q));
-}
-
-/* All of K in one slice: sums stay in registers. */
-GS_INLINE void whole(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, const gs_rq512q *q) {
+/* Four rows of which all of K lies in one slice, in their own order: sums stay in registers. */
+GS_INLINE void quad(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int nv, const gs_rq512q *q) {
   const gs_packed *w = a->w;
   const uint8_t *x = (const uint8_t *)a->x + (size_t)pixel * 4;
+  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
   quad_512 t;
   GS_UNROLL for (int r = 0; r < 4; r++) {
     const size_t row = (size_t)block * 4 + r;
+    const uint32_t first = w->start[row];
     __m512i acc[8];
-    first_sums(w, row, nv, acc);
-    add_steps(w, w->start[row], w->start[row + 1], x, nv, acc);
+    GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = _mm512_set1_epi32(((const int32_t *)w->bias)[row]);
+    add_entries((const uint16_t *)w->off + first, (const int8_t *)w->val + (size_t)first * 4, w->start[row + 1] - first, x, nv, acc);
     take_row(&t, r, nv, acc, a->q.scale[row], q);
   }
-  store_quad(a, &t, block, pixel, nv, q);
-}
-
-/* Quads [b0, b1) of a chunk, slice after slice. */
-GS_INLINE void sliced(const gs_mm_args *a, uint32_t b0, uint32_t b1, uint32_t pixel, const int nv, const gs_rq512q *q) {
-  const gs_packed *w = a->w;
-  const size_t lists = (size_t)w->row_blocks * 4;
-  __m512i sums[CHUNK][4];
-  for (uint32_t s = 0; s < w->slices; s++) {
-    const uint8_t *x = (const uint8_t *)a->x + (size_t)gs_slice_first(w->groups, w->slices, s) * a->x_stride + (size_t)pixel * 4;
-    for (uint32_t b = b0; b < b1; b++) {
-      quad_512 t;
-      GS_UNROLL for (int r = 0; r < 4; r++) {
-        const size_t row = (size_t)b * 4 + r;
-        const uint32_t *start = w->start + s * lists + row;
-        __m512i acc[8], *waiting = sums[row - (size_t)b0 * 4];
-        if (s == 0) first_sums(w, row, nv, acc);
-        else GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = waiting[v];
-        add_steps(w, start[0], start[1], x, nv, acc);
-        if (s + 1 < w->slices) GS_UNROLL for (int v = 0; v < nv; v++) waiting[v] = acc[v];
-        else take_row(&t, r, nv, acc, a->q.scale[row], q);
-      }
-      if (s + 1 == w->slices) store_quad(a, &t, b, pixel, nv, q);
-    }
-  }
+  GS_UNROLL for (int v = 0; v < nv; v++) _mm512_storeu_si512(y + 64 * v, gs_rq512q_quad(t.low[v], t.high[v], q));
 }
 
 GS_INLINE void pass(const gs_mm_args *a, uint32_t pixel, const int nv, const gs_rq512q *q) {
+  const uint32_t quads = (a->w->rows + 3) / 4, end = a->block1 * (ROWS / 4);
   if (a->w->slices == 1) {
-    for (uint32_t b = a->block0; b < a->block1; b++) whole(a, b, pixel, nv, q);
+    for (uint32_t b = a->block0 * (ROWS / 4); b < end && b < quads; b++) quad(a, b, pixel, nv, q);
   } else if (nv <= 4) {
-    for (uint32_t b = a->block0; b < a->block1; b += CHUNK / 4)
-      sliced(a, b, b + CHUNK / 4 < a->block1 ? b + CHUNK / 4 : a->block1, pixel, nv, q);
+    __m512i sums[ROWS * 4];
+    for (uint32_t b = a->block0; b < a->block1; b++) {
+      for (uint32_t s = 0; s < a->w->slices; s++) slice(a, b, s, pixel, nv, sums);
+      finish(a, b, pixel, nv, sums, q);
+    }
   }
 }
 
 GS_TARGET void gs_s8_mm_1x4_64x128__avx512vnni(const gs_mm_args *a) {
   const gs_rq512q q = gs_rq512q_make(&a->q);
   /* As few passes as the first cache allows, of nearly equal width. */
-  const uint32_t vectors = a->npx / 16, most = a->w->groups * 8 <= 512 ? 8 : 4, passes = (vectors + most - 1) / most;
+  const uint32_t vectors = a->npx / 16, most = a->w->groups <= 64 ? 8 : 4, passes = (vectors + most - 1) / most;
   for (uint32_t i = 0, p = 0; i < passes; i++) {
     const uint32_t n = (vectors + i) / passes;
     if (n == 8) pass(a, p, 8, &q);

@@ -18,7 +18,7 @@
   M(gs_f32_mm_1x4_4x1__avx2, AVX2, F32, 1X4, 4, 1, 0, 0)                       \
   M(gs_f32_mm_4x4_4x1__avx2, AVX2, F32, 4X4, 4, 1, 0, 0)                       \
   M(gs_s8_mm_dense_4x64__avx512vnni, AVX512VNNI, S8, DENSE, 4, 64, 128, GS_TAME)     \
-  M(gs_s8_mm_1x4_64x128__avx512vnni, AVX512VNNI, S8, 1X4, 4, 128, 128, GS_STEPS | GS_TAME) \
+  M(gs_s8_mm_1x4_64x128__avx512vnni, AVX512VNNI, S8, 1X4, 64, 128, 128, GS_SORTED | GS_TAME) \
   M(gs_s8_mm_4x4_4x64__avx512vnni, AVX512VNNI, S8, 4X4, 4, 64, 128, GS_TAME)         \
   M(gs_s8_mm_4x1_4x64__avx512vnni, AVX512VNNI, S8, 4X1, 4, 64, 128, GS_TAME)         \
   M(gs_s8_mm_dense_16x1__avx512vnni, AVX512VNNI, S8, DENSE, 16, 1, 128, 0)     \

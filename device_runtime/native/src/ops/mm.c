@@ -91,7 +91,7 @@ static uint32_t sliced_tile(uint64_t words_per_pixel, uint32_t pixels) {
 }
 
 uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels) {
-  if (k->widen & GS_STEPS && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024) return sliced_tile(words_per_pixel, pixels);
+  if (k->widen & GS_SORTED && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024) return sliced_tile(words_per_pixel, pixels);
   uint32_t tile = k->tile_px, all = gs_round_px(pixels);
   /* Wide tiles pay while they stay in the first cache. */
   while (tile > 64 && words_per_pixel * tile * 4 > 32 * 1024) tile = (tile / 2 + GS_PX - 1) / GS_PX * GS_PX;
