@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -26,7 +27,7 @@ class MissingEngineError(Exception):
 
 
 class EngineFailedError(Exception):
-    """The engine refused the model, crashed or hung; the message ends with the last line it printed."""
+    """The engine refused the model, crashed or hung; the message ends with what it printed last."""
 
 
 class Worker:
@@ -51,7 +52,7 @@ class Worker:
         python: str = sys.executable,
     ) -> None:
         self.busy_threads = 0
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         command = [python, "-m", "tools.bench.worker", engine, str(model), str(x), str(threads), precision]
         self.process = subprocess.Popen(
             command + [key] * bool(key),
@@ -96,10 +97,8 @@ class Worker:
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died, and its last words are told elsewhere
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died, and its last words are told elsewhere
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -132,7 +131,8 @@ class Worker:
     def _last_words(self) -> str:
         code = self.process.wait(10)
         self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        text = self.errors.read().decode(errors="replace")
+        lines = [line for line in text.splitlines() if line and not line[0].isspace()]  # not the frames, nor the hints
         return f"ended with {code}: {lines[-1] if lines else 'without a word'}"
 
 

@@ -1,4 +1,4 @@
-"""Rows of measurements to tables: latencies by engine, ratios to the best peer, targets and a mark for what is short."""
+"""Rows of measurements as tables: latencies by engine, ratios to the best peer, targets and what falls short."""
 
 from __future__ import annotations
 
@@ -83,10 +83,7 @@ def lines(rows: Sequence[Row], found: Sequence[Ratio]) -> list[str]:
         cells = "".join(f"{_cell(mine.get(s)):>17s}" for s in shares)
         last = mine[max(mine)]
         tail = f"{last['cold_ms']:10.1f}{last['rss_mb']:8.1f}{last['file_bytes'] / 1e6:9.2f}"
-        worst = max(mine.values(), key=lambda r: r["difference"])
-        unit = "steps" if worst["difference_unit"] == "steps" else "of max"
-        wrong = "" if all(r["agrees"] for r in mine.values()) else "  DISAGREES"
-        out.append(f"{name:22s}{cells}{tail}  {worst['difference']:.2g} {unit}{wrong}")
+        out.append(f"{name:22s}{cells}{tail}  {_difference(list(mine.values()))}")
     if found:
         by = {r.sparsity: r for r in found}
         out.append(f"{'times as fast':22s}" + "".join(f"{_ratio(by.get(s)):>17s}" for s in shares))
@@ -100,6 +97,15 @@ def _cell(row: Row | None) -> str:
         return ""
     noisy = "~" if row["noisy_rounds"] else ""
     return f"{noisy}{row['median_ms']:.3f} ({row['p90_ms']:.3f})"
+
+
+def _difference(rows: Sequence[Row]) -> str:
+    """The worst of an engine's rows, which share a unit."""
+    worst = max(rows, key=lambda r: -1.0 if r["difference"] is None else r["difference"])
+    if worst["difference"] is None:
+        return str(worst["difference_unit"])
+    wrong = "  DISAGREES" if any(r["agrees"] is False for r in rows) else ""
+    return f"{worst['difference']:.2g} {worst['difference_unit']}{wrong}"
 
 
 def _ratio(ratio: Ratio | None) -> str:
