@@ -21,11 +21,6 @@ MODEL = "mobilenet_v1_0.25"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
-
-
-@pytest.fixture(scope="module")
 def x(folder: Path) -> Path:
     path = folder / "x.npy"
     np.save(path, sample(MODEL))

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from tools.bench import scaling
+from tools.bench.models import export
 
 
 def test_a_line_is_found_again_without_residuals() -> None:
@@ -48,3 +49,21 @@ def test_threads_are_held_against_their_target() -> None:
     assert lines[0] == "gossamer by threads: 1: 1.800 ms, 2: 1.000 ms; 1.80x (target 1.7x) ok"
     assert lines[1] == "litert by threads: 1: 1.800 ms, 2: 1.200 ms; 1.50x"
     assert scaling.report("threads", rows("gossamer", 1.2))[0].endswith("1.50x (target 1.7x) SHORT")
+
+
+def test_points_that_run_dense_are_kept_out_of_the_line() -> None:
+    row = {"engine": "gossamer", "axis": "density"}
+    sparse = [row | {"value": x, "x": x, "median_ms": 1 + x, "sparse_share": 1.0} for x in (0.1, 0.2, 0.4)]
+    level = [row | {"value": x, "x": x, "median_ms": 1.4, "sparse_share": 0.0} for x in (0.8, 1.0)]
+    lines = scaling.report("density", sparse + level)
+    assert lines[0] == "gossamer by density: 1.000 ms + 1.000 ms per unit of density; largest residual +0.0%"
+    assert [line.endswith("dense kernels are faster") for line in lines[1:]] == [False] * 3 + [True] * 2
+    assert scaling.on_line(level) == level
+
+
+def test_the_share_that_runs_sparse_is_read_from_the_bundle(folder: Path) -> None:
+    model = "mobilenet_v1_0.25"
+    dense = export(model, "int8", "dense", 0.0, folder, formats=["goss"])["goss"]
+    sparse = export(model, "int8", "1x4", 0.97, folder, formats=["goss"], target="aarch64")["goss"]
+    assert scaling.sparse_share(dense) == 0.0
+    assert scaling.sparse_share(sparse) > 0.9  # decided by a model of the cost: no measurement in this test
