@@ -27,20 +27,6 @@ def x(folder: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Hides a module from child processes, as if it were not installed."""
-
-    def hide(name: str) -> None:
-        folder = tmp_path / "hidden" / name
-        folder.mkdir(parents=True)
-        text = f"raise ModuleNotFoundError('hidden by the test', name={name!r})\n"
-        (folder / "__init__.py").write_text(text)
-        monkeypatch.setenv("PYTHONPATH", f"{folder.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-
-    return hide
-
-
 def test_a_worker_computes_what_a_session_does(folder: Path, x: Path) -> None:
     bundle = export(MODEL, "int8", "1x4", 0.75, folder, formats=["goss"])["goss"]
     with Session(bundle, verify=False) as session:
