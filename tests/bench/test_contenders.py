@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import gossamer
 from tests import ort
@@ -119,7 +118,16 @@ def test_mnn_gets_a_sparse_model_that_computes_the_same(folder: Path, tmp_path: 
         assert np.abs(worker.output() - want).max() <= 1e-4 * np.abs(want).max()
 
 
-def test_the_command_lists_its_benchmarks() -> None:
-    result = CliRunner().invoke(main, ["--help"])
-    assert result.exit_code == 0 and "native" in result.output and "scaling" in result.output
-    assert CliRunner().invoke(main, ["nothing"]).exit_code == 2
+def test_the_command_lists_its_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["native", "scaling"]
+    assert lines[1].endswith("interleaved in one run.")
+    assert main(["nothing"]) == 2 and main([]) == 2
+
+
+def test_the_command_hands_its_arguments_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["native", "--models", "lenet"])
+    assert ended.value.code == 2
+    assert "no lenet: use mobilenet_v1" in capsys.readouterr().err
