@@ -81,6 +81,12 @@ def test_lines_say_what_is_short_noisy_and_wrong() -> None:
     assert text[-1] == "against openvino int8 at 50%, mnn sparse f32 at 90%"
 
 
+def test_a_ratio_that_falls_short_by_a_hair_does_not_read_as_reached() -> None:
+    rows = [row("gossamer", "int8", 0.5, 1.0), row("litert", "int8", 0.0, 1.2999)]
+    text = table.lines(rows, ratios(rows, "native", "mobilenet_v1", "int8", "1x4"))
+    assert text[-3].split()[-1] == "1.29x" and text[-2].split()[-1] == "SHORT"
+
+
 def test_an_output_that_nothing_was_compared_with_is_said() -> None:
     rows = [row("gossamer", "int8", 0.5, 1.0, difference=None, agrees=None, difference_unit="not compared: no litert")]
     assert table.lines(rows, [])[-1].endswith("not compared: no litert")

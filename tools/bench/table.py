@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def _difference(rows: Sequence[Row]) -> str:
 
 
 def _ratio(ratio: Ratio | None) -> str:
-    return "" if ratio is None else f"{ratio.value:.2f}x"
+    # Rounded down: a ratio that falls short of 1.4 by a hair does not read as 1.40.
+    return "" if ratio is None else f"{math.floor(100 * ratio.value + 1e-9) / 100:.2f}x"
 
 
 def _target(ratio: Ratio | None) -> str:
