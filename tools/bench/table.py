@@ -51,7 +51,7 @@ def ratios(rows: Iterable[Row], bench: str, model: str, precision: str, pattern:
     """Gossamer against the best peer at every sparsity of one model, precision and pattern.
 
     Peers count at no sparsity, or at the same one. Where a target names its peers (``f32``, or a label such as
-    ``litert.js int8``), those alone count; without a target a float32 Gossamer meets float32 peers and an int8 one all.
+    ``litertjs int8``), those alone count; without a target a float32 Gossamer meets float32 peers and an int8 one all.
     """
     rows = [r for r in rows if r["model"] == model]
     found = [t for t in targets(bench) if (t["model"], t["precision"], t["pattern"]) == (model, precision, pattern)]

@@ -23,6 +23,7 @@ import numpy as np
 
 from tools import build_native
 from tools.bench.models import CACHE, ROOT, export, input_shape, sample
+from tools.bench.table import targets
 from tools.bench.tfjs_model import write as write_tfjs
 
 TOOL = Path(__file__).resolve().parent / "web"
@@ -34,11 +35,11 @@ ENGINES = ("gossamer", "litertjs", "ort-web", "tfjs-wasm")
 PACKAGE_OF = {"litertjs": "@litertjs/core", "ort-web": "onnxruntime-web", "tfjs-wasm": "@tensorflow/tfjs-backend-wasm"}
 HOSTS = ("node", "chromium")
 TARGETS: dict[tuple[str, str, float], float] = {
-    ("chromium", "int8", 0.5): 1.6, ("chromium", "int8", 0.75): 2.5, ("chromium", "int8", 0.9): 3.5,
-    ("node", "int8", 0.5): 1.8, ("node", "int8", 0.75): 3.0, ("node", "int8", 0.9): 4.5,
-    ("node", "f32", 0.5): 1.0, ("node", "f32", 0.75): 1.3, ("node", "f32", 0.9): 1.3,
-    ("chromium", "f32", 0.5): 1.0, ("chromium", "f32", 0.75): 1.3, ("chromium", "f32", 0.9): 1.3,
-}  # fmt: skip
+    (host, goal["precision"], float(sparsity)): ratio
+    for host in HOSTS
+    for goal in targets(host)
+    for sparsity, ratio in goal["ratio"].items()
+}
 """Ratios that MobileNetV1 1.0/224 is to reach: int8 1x4 against LiteRT.js int8, f32 unstructured against LiteRT.js
 with sparse weights of the same graph."""
 
