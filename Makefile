@@ -5,9 +5,13 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -q
 NATIVE := $(shell find device_runtime/native -name '*.c' -o -name '*.h')
 BENCH := build/bench
+BENCHES := bench-native bench-native-f32 bench-scaling bench-footprint \
+  $(patsubst tools/bench/%.py,bench-%,$(wildcard tools/bench/wasm.py tools/bench/arm.py))
 LIB := device_runtime/gossamer_runtime/_lib/.built
 
-.PHONY: demo test test-slow lint types native cross fuzz bench clean
+# One after another even under -j: the benchmarks would disturb each other.
+.NOTPARALLEL:
+.PHONY: demo test test-slow lint types native cross fuzz bench $(BENCHES) clean
 
 demo: $(VENV)/.demo $(LIB)
 	$(PY) -m tools.demo
@@ -35,20 +39,29 @@ fuzz: $(VENV)/.dev
 	$(PY) -m tools.fuzz_native --seconds 60
 
 # Gossamer beside its peers, with the numbers to reach; rows and plots go to build/bench. The first run makes the models.
-# Rows are complete whatever falls short: a table ends with 1 where outputs disagree or an engine fails.
-bench: $(VENV)/.bench $(LIB)
-	@mkdir -p $(BENCH)
+# A part ends with 1 where outputs disagree or an engine fails: `make -k bench` goes on to the others.
+bench: $(BENCHES)
+
+$(BENCHES): $(VENV)/.bench $(LIB) | $(BENCH)
+
+$(BENCH):
+	@mkdir -p $@
+
+bench-native:
 	$(PY) -m tools.bench native --json $(BENCH)/native-int8.json --plot $(BENCH)/native-int8.png
+
+bench-native-f32:
 	$(PY) -m tools.bench native --models mobilenet_v1 --precisions f32 --pattern unstructured \
 	  --json $(BENCH)/native-f32.json --plot $(BENCH)/native-f32.png
+
+bench-scaling:
 	$(PY) -m tools.bench scaling --json $(BENCH)/scaling.json --plot $(BENCH)/scaling.png
+
+bench-footprint:
 	$(PY) -m tools.footprint --json $(BENCH)/footprint.json
-ifneq ($(wildcard tools/bench/wasm.py),)
-	$(PY) -m tools.bench wasm --json $(BENCH)/wasm.json
-endif
-ifneq ($(wildcard tools/bench/arm.py),)
-	$(PY) -m tools.bench arm --json $(BENCH)/arm.json
-endif
+
+bench-wasm bench-arm: bench-%:
+	$(PY) -m tools.bench $* --json $(BENCH)/$*.json
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Gossamer needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'

@@ -111,6 +111,8 @@ def test_skipped_peers_are_printed_by_name(without, monkeypatch: pytest.MonkeyPa
         (["--precisions", "int4"], "no int4: use f32, int8"),
         (["--sparsity", "0.5,1"], "a sparsity lies above 0 and below 1"),
         (["--sparsity", "half"], "no list of numbers"),
+        (["--pattern", "2:4", "--sparsity", "0.9"], "2:4 makes a sparsity of 0.5, not 0.9"),
+        (["--pattern", "3x5"], "pattern"),
     ],
 )
 def test_bad_options_are_named(options: list[str], message: str) -> None:

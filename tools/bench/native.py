@@ -156,6 +156,18 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def check_pattern(pattern: str, shares: Sequence[float]) -> None:
+    """:class:`click.BadParameter` where Gossamer cannot prune so, such as 2:4 to anything but half."""
+    from gossamer import RecipeError
+    from gossamer.recipe import load_recipe
+
+    for sparsity in shares:
+        try:
+            load_recipe({"version": 1, "sparsify": {"pattern": pattern, "sparsity": sparsity}})
+        except RecipeError as error:
+            raise click.BadParameter(str(error)) from error
+
+
 def words(text: str, known: Sequence[str]) -> list[str]:
     """A comma-separated list of known names; :class:`click.BadParameter` names the others."""
     found = text.split(",")
@@ -191,6 +203,7 @@ def main(
     if not hasattr(os, "sched_setaffinity"):
         raise click.ClickException("this benchmark pins processes to cores, which takes Linux")
     chosen, shares = words(precisions, PRECISIONS), numbers(sparsity)
+    check_pattern(pattern, shares)
     report = Report()
     click.echo(f"{host()}; {threads} thread{'s' if threads > 1 else ''}")
     for model in words(models, MODELS):

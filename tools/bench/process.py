@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,14 +54,14 @@ class Worker:
         self.busy_threads = 0
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         command = [python, "-m", "tools.bench.worker", engine, str(model), str(x), str(threads), precision]
-        self.process = subprocess.Popen(
-            command + [key] * bool(key),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd=ROOT,
-            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
-        )
+        with _pinned(cores):
+            self.process = subprocess.Popen(
+                command + [key] * bool(key),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                cwd=ROOT,
+            )
         try:
             start = self._reply()
             if "missing" in start:
@@ -134,6 +134,20 @@ class Worker:
         text = self.errors.read().decode(errors="replace")
         lines = [line for line in text.splitlines() if line and not line[0].isspace()]  # not the frames, nor the hints
         return f"ended with {code}: {lines[-1] if lines else 'without a word'}"
+
+
+@contextlib.contextmanager
+def _pinned(cores: Sequence[int] | None) -> Iterator[None]:
+    """Children started within inherit these cores, before they load anything."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cores(threads: int) -> list[int]:

@@ -48,7 +48,7 @@ def label(row: Row) -> str:
 
 
 def ratios(rows: Iterable[Row], bench: str, model: str, precision: str, pattern: str) -> list[Ratio]:
-    """Gossamer against the best peer at every sparsity of one model, precision and pattern.
+    """Gossamer against the best peer at every sparsity of one model, precision and pattern, and dense.
 
     Peers count at no sparsity, or at the same one. Where a target names its peers (``f32``, or a label such as
     ``litertjs int8``), those alone count; without a target a float32 Gossamer meets float32 peers and an int8 one all.
@@ -58,7 +58,8 @@ def ratios(rows: Iterable[Row], bench: str, model: str, precision: str, pattern:
     against = found[0]["against"] if found else "f32" if precision == "f32" else "any"
     peers = [r for r in rows if r["engine"] != "gossamer" and _counts(r, against)]
     out = []
-    ours = [r for r in rows if r["engine"] == "gossamer" and (r["precision"], r["pattern"]) == (precision, pattern)]
+    ours = [r for r in rows if r["engine"] == "gossamer" and r["precision"] == precision]
+    ours = [r for r in ours if r["pattern"] in (pattern, "dense")]
     for row in sorted(ours, key=lambda r: r["sparsity"]):
         same = [p for p in peers if p["sparsity"] in (0.0, row["sparsity"]) and p["threads"] == row["threads"]]
         if not same:
@@ -89,7 +90,7 @@ def lines(rows: Sequence[Row], found: Sequence[Ratio]) -> list[str]:
         by = {r.sparsity: r for r in found}
         out.append(f"{'times as fast':22s}" + "".join(f"{_ratio(by.get(s)):>17s}" for s in shares))
         out.append(f"{'target':22s}" + "".join(f"{_target(by.get(s)):>17s}" for s in shares))
-        out.append("against " + ", ".join(f"{label(r.peer)} at {r.sparsity:.0%}" for r in found))
+        out.append("against " + ", ".join(f"{label(r.peer)} at {r.sparsity:.0%}" for r in found if r.sparsity))
     return out
 
 
