@@ -4,9 +4,14 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -q
 NATIVE := $(shell find device_runtime/native -name '*.c' -o -name '*.h')
+BENCH := build/bench
+BENCHES := bench-native bench-native-f32 bench-scaling bench-footprint \
+  $(patsubst tools/bench/%.py,bench-%,$(wildcard tools/bench/wasm.py tools/bench/arm.py))
 LIB := device_runtime/gossamer_runtime/_lib/.built
 
-.PHONY: demo test test-slow lint types native cross fuzz clean
+# One after another even under -j: the benchmarks would disturb each other.
+.NOTPARALLEL:
+.PHONY: demo test test-slow lint types native cross fuzz bench $(BENCHES) clean
 
 demo: $(VENV)/.demo $(LIB)
 	$(PY) -m tools.demo
@@ -33,6 +38,31 @@ cross: $(LIB) $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(PY) -m tools.fuzz_native --seconds 60
 
+# Gossamer beside its peers, with the numbers to reach; rows and plots go to build/bench. The first run makes the models.
+# A part ends with 1 where outputs disagree or an engine fails: `make -k bench` goes on to the others.
+bench: $(BENCHES)
+
+$(BENCHES): $(VENV)/.bench $(LIB) | $(BENCH)
+
+$(BENCH):
+	@mkdir -p $@
+
+bench-native:
+	$(PY) -m tools.bench native --json $(BENCH)/native-int8.json --plot $(BENCH)/native-int8.png
+
+bench-native-f32:
+	$(PY) -m tools.bench native --models mobilenet_v1 --precisions f32 --pattern unstructured \
+	  --json $(BENCH)/native-f32.json --plot $(BENCH)/native-f32.png
+
+bench-scaling:
+	$(PY) -m tools.bench scaling --json $(BENCH)/scaling.json --plot $(BENCH)/scaling.png
+
+bench-footprint:
+	$(PY) -m tools.footprint --json $(BENCH)/footprint.json
+
+bench-wasm bench-arm: bench-%:
+	$(PY) -m tools.bench $* --json $(BENCH)/$*.json
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Gossamer needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +86,11 @@ $(VENV)/.dev: $(VENV)/.runtime pyproject.toml
 	@echo "Setting up gossamer with torch, LiteRT, TVM and the test tools ..."
 	$(PIP) -e '.[torch,tflite,tvm,demo,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.runtime pyproject.toml
+	@echo "Setting up gossamer with torch and the engines that the benchmark times ..."
+	$(PIP) -e '.[torch,bench]'
+	@touch $@
 
 clean:
 	rm -rf build out device_runtime/gossamer_runtime/_lib

@@ -32,7 +32,16 @@ DEBUG = ["-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer"]
 
 ISA_FLAGS: dict[str, list[str]] = {
     "avx2": ["-mavx2", "-mfma"],
-    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"],
+    "avx512vnni": [
+        "-mavx2",
+        "-mfma",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx512vnni",
+        "-mprefer-vector-width=512",
+    ],
     "neondot": ["-mcpu=generic+dotprod"],
 }
 """Extra flags of files named ``*__<isa>.c``; the rest of a build is for the target's baseline."""
@@ -74,7 +83,16 @@ TARGETS = {
             "gossamer-profile",
             skip=("neondot",),
         ),
-        Target("wasm", "wasm32-wasi", "", "wasm", "wasm", "gossamer.wasm", flags=("-msimd128",), skip=("wasmrelaxed", "wasmdot")),
+        Target(
+            "wasm",
+            "wasm32-wasi",
+            "",
+            "wasm",
+            "wasm",
+            "gossamer.wasm",
+            flags=("-msimd128",),
+            skip=("wasmrelaxed", "wasmdot"),
+        ),
         Target(
             "wasm-relaxed",
             "wasm32-wasi",
@@ -242,7 +260,12 @@ class Builder:
 
     def _link_flags(self) -> list[str]:
         t = self.target
-        flags = ["-target", t.triple, *([f"-mcpu={t.cpu}"] if t.cpu else []), *([] if self.debug or self.symbols else ["-s"])]
+        flags = [
+            "-target",
+            t.triple,
+            *([f"-mcpu={t.cpu}"] if t.cpu else []),
+            *([] if self.debug or self.symbols else ["-s"]),
+        ]
         if t.kind == "library":
             return [*flags, "-shared", "-Wl,--gc-sections", "-Wl,-z,defs", "-lm", "-lpthread"]
         if t.kind == "program":
@@ -274,7 +297,9 @@ class Builder:
         if self.output_dir is not None:
             folder_out = self.output_dir
         else:
-            folder_out = build_root() / (self.target.name + ("-debug" if self.debug else "-symbols" if self.symbols else ""))
+            folder_out = build_root() / (
+                self.target.name + ("-debug" if self.debug else "-symbols" if self.symbols else "")
+            )
         final = folder_out / self.target.output
         folder_out.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f".{final.name}.{os.getpid()}")

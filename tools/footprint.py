@@ -1,40 +1,34 @@
-"""How small and how quick to start: bundle size, cold start, runtime wheel, with the targets beside them.
+"""How small and how quick to start: bundle, cold start, peak memory, installed runtime, with the targets beside them.
 
 ``python -m tools.footprint [--json FILE]``. MobileNetV1 1.0/224 with seeded random weights (``tests/models.py``),
 recipe ``1x4-75-small-int8``. Cold start is import + load + verify + first run in a fresh process, beyond the time that
-Python and ``import numpy`` take in it; the signature is checked. Times are medians over fresh processes.
+Python and ``import numpy`` take in it; the signature is checked. Peak memory is the whole process's. Times are medians
+over fresh processes. LiteRT with the dense int8 .tflite of the network stands beside them where it is installed.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from tools.bench.models import export, sample
+from tools.bench.process import MissingEngineError, Worker
+from tools.bench.table import SHORT, targets
+
 ROOT = Path(__file__).resolve().parent.parent
 TFLITE_BYTES = 4_500_000
 """The dense int8 MobileNetV1 1.0/224 .tflite that the size is held against."""
-
-COLD = """
-import sys, time
-import numpy as np
-start = time.perf_counter()
-from gossamer_runtime import Session
-session = Session(sys.argv[1], threads=1, trusted_keys=[bytes.fromhex(sys.argv[2])])
-x = np.zeros(session.inputs[0].shape, session.inputs[0].dtype)
-opened = time.perf_counter()
-session.run(x)
-done = time.perf_counter()
-print((opened - start) * 1e3, (done - opened) * 1e3)
-"""
 
 
 def _bundle(folder: Path, recipe: str) -> tuple[Path, str]:
@@ -56,14 +50,22 @@ def _bundle(folder: Path, recipe: str) -> tuple[Path, str]:
     return bundle, key.public.hex()
 
 
-def _cold(bundle: Path, key: str, runs: int) -> list[tuple[float, float]]:
-    times = []
+def _start(engine: str, model: Path, x: Path, runs: int, key: str = "") -> dict[str, Any]:
+    """Cold starts and peak memory of an engine over fresh processes, a few more inferences in each for the memory."""
+    colds, firsts, peaks = [], [], []
     for _ in range(runs):
-        out = subprocess.run(
-            [sys.executable, "-c", COLD, str(bundle), key], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout.split()
-        times.append((float(out[0]), float(out[1])))
-    return times
+        with Worker(engine, model, x, precision="int8", key=key) as worker:
+            worker.burst(0, 5)
+            colds.append(worker.cold_ms)
+            firsts.append(worker.first_run_ms)
+            peaks.append(worker.peak_rss_mb())
+    return {
+        "cold_start_ms_median": statistics.median(colds),
+        "cold_start_ms_min": min(colds),
+        "cold_start_ms_max": max(colds),
+        "first_run_ms_median": statistics.median(firsts),
+        "peak_rss_mb": statistics.median(peaks),
+    }
 
 
 def _import_ms(runs: int) -> float:
@@ -74,10 +76,28 @@ def _import_ms(runs: int) -> float:
     )
 
 
-def _wheel(folder: Path) -> int:
+def _wheel(folder: Path) -> tuple[int, int]:
+    """Bytes of the runtime's wheel, and of what it installs."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT / "device_runtime")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(folder.glob("gossamer_runtime-*.whl")).stat().st_size
+    wheel = next(folder.glob("gossamer_runtime-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        return wheel.stat().st_size, sum(entry.file_size for entry in archive.infolist())
+
+
+def _installed(package: str) -> int:
+    """Bytes of an installed package's files, compiled Python left out."""
+    files = importlib.metadata.files(package) or []
+    paths = [Path(str(f.locate())) for f in files if f.suffix != ".pyc"]
+    return sum(p.stat().st_size for p in paths if p.is_file())
+
+
+def _line(engine: str, start: dict[str, Any], size: int) -> str:
+    low, high = start["cold_start_ms_min"], start["cold_start_ms_max"]
+    return (
+        f"{engine:9s} cold start {start['cold_start_ms_median']:.1f} ms ({low:.1f} to {high:.1f}; of it the first run "
+        f"{start['first_run_ms_median']:.1f}), peak memory {start['peak_rss_mb']:.1f} MB, installed {size / 1e6:.2f} MB"
+    )
 
 
 @click.command(help=__doc__)
@@ -92,23 +112,28 @@ def main(runs: int, json_file: Path | None) -> None:
             size = bundle.stat().st_size
             figures[f"{recipe}_bundle_bytes"] = size
             click.echo(f"{recipe:20s} bundle {size:9,d} bytes, {size / TFLITE_BYTES:5.1%} of 4.5 MB")
-        cold = _cold(bundle, key, runs)
-        total = [a + b for a, b in cold]
-        figures |= {
-            "cold_start_ms_median": statistics.median(total),
-            "cold_start_ms_min": min(total),
-            "cold_start_ms_max": max(total),
-            "first_run_ms_median": statistics.median(b for _, b in cold),
-            "import_gossamer_ms_median": _import_ms(runs),
-            "runtime_wheel_bytes": _wheel(folder),
-        }
-    click.echo(
-        f"cold start beyond Python and numpy: median {figures['cold_start_ms_median']:.1f} ms "
-        f"(min {min(total):.1f}, max {max(total):.1f}, {runs} processes; target 50 ms), "
-        f"of it first run {figures['first_run_ms_median']:.1f} ms"
-    )
-    click.echo(f"import gossamer: median {figures['import_gossamer_ms_median']:.1f} ms (target 300 ms)")
-    click.echo(f"runtime wheel {figures['runtime_wheel_bytes']:,d} bytes (target 3,000,000)")
+        x = folder / "x.npy"
+        np.save(x, sample("mobilenet_v1"))
+        ours = _start("gossamer", bundle, x, runs, key)
+        wheel, installed = _wheel(folder)
+        figures |= ours | {"runtime_wheel_bytes": wheel, "runtime_installed_bytes": installed}
+        figures["import_gossamer_ms_median"] = _import_ms(runs)
+        click.echo(_line("gossamer", ours, installed))
+        try:
+            dense = export("mobilenet_v1", "int8", "dense", 0.0, folder, formats=["tflite"])["tflite"]
+            peer, size = _start("litert", dense, x, runs), _installed("ai-edge-litert")
+            figures |= {f"litert_{k}": v for k, v in peer.items()} | {"litert_installed_bytes": size}
+            click.echo(_line("litert", peer, size))
+        except MissingEngineError as error:
+            click.echo(f"skipped: litert ({error} is not installed)")
+    (goal,) = targets("footprint")
+    for what, got, want in (
+        ("cold start, ms", figures["cold_start_ms_median"], goal["cold_start_ms"]),
+        ("peak memory, MB", figures["peak_rss_mb"], goal["peak_rss_mb"]),
+        ("installed runtime, bytes", figures["runtime_installed_bytes"], goal["runtime_installed_bytes"]),
+        ("import gossamer, ms", figures["import_gossamer_ms_median"], goal["import_ms"]),
+    ):
+        click.echo(f"{what:26s} {got:12,.1f}  target {want:12,d}  {'ok' if got <= want else SHORT}")
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -20,11 +20,6 @@ SMALL = ("mobilenet_v1_0.25", "mobilenet_v1_0.25_33")
 """33 pixels: odd planes, where the pads of a stride of two are those of TensorFlow's SAME."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
-
-
 def onnx_output(path: Path, x: np.ndarray) -> np.ndarray:
     session = ort.session(path)
     return session.run(None, {session.get_inputs()[0].name: x})[0][0]

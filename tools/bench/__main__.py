@@ -1,32 +1,32 @@
-"""``python -m tools.bench NAME``: one benchmark a subcommand, loaded when it is asked for."""
+"""``python -m tools.bench NAME [OPTIONS]``: the benchmarks of this package; each says with ``--help`` what it takes."""
 
 from __future__ import annotations
 
+import ast
 import importlib
-import importlib.util
-
-import click
+import sys
+from pathlib import Path
 
 BENCHES = ("native", "scaling", "wasm", "arm")
 
 
-class Benches(click.Group):
-    """Subcommands are the modules of this package that have a ``main``."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in BENCHES if importlib.util.find_spec(f"tools.bench.{name}")]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        command: click.Command = importlib.import_module(f"tools.bench.{cmd_name}").main
-        return command
+def available() -> dict[str, str]:
+    """Names of the benchmarks and the first line of their docstrings, without loading them."""
+    files = {name: Path(__file__).with_name(f"{name}.py") for name in BENCHES}
+    docs = {n: ast.get_docstring(ast.parse(f.read_text(encoding="utf-8"))) for n, f in files.items() if f.exists()}
+    return {name: (doc or "").split("\n")[0] for name, doc in docs.items()}
 
 
-@click.command(cls=Benches, help="Benchmarks of Gossamer beside its peers; each says with --help what it takes.")
-def main() -> None:
-    pass
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark that the first argument names with the others; returns its exit status."""
+    known = available()
+    if not arguments or arguments[0] not in known:
+        print(__doc__, *(f"  {name:10s} {line}" for name, line in known.items()), sep="\n")
+        return 0 if arguments[:1] == ["--help"] else 2
+    name, *rest = arguments
+    status: int = importlib.import_module(f"tools.bench.{name}").main(rest) or 0
+    return status
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m tools.bench")
+    sys.exit(main(sys.argv[1:]))

@@ -63,7 +63,11 @@ class Contender:
             EngineFailedError: the engine's converter refused the graph.
         """
         v = self.variant
-        kind = "sparse.tflite" if self.engine == "litert" and self.sparse else FORMATS[self.engine]
+        kind = FORMATS[self.engine]
+        if self.engine == "litert" and self.sparse:
+            kind = "sparse.tflite"
+        elif self.engine == "onnxruntime" and v.precision == "int8":
+            kind = "u8.onnx"
         files = export(v.model, v.precision, v.pattern, v.sparsity, folder, formats=[kind], threads=threads)
         return mnn.convert(files[kind]) if self.engine == "mnn" else files[kind]
 

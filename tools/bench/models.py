@@ -28,7 +28,7 @@ CACHE = ROOT / "build" / "bench"
 MODELS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v1_0.25", "resnet18")
 """MobileNetV1 1.0/224, MobileNetV2 1.0/224, MobileNetV1 0.25/96 (10 classes, 1000 in the others), ResNet-18/224."""
 PRECISIONS = ("f32", "int8")
-FORMATS = ("goss", "onnx", "tflite", "sparse.tflite")
+FORMATS = ("goss", "onnx", "u8.onnx", "tflite", "sparse.tflite")
 CALIBRATION_SAMPLES = 4
 
 _GRAPH_SOURCES = ("sdk/gossamer/_load.py", "sdk/gossamer/importers", "sdk/gossamer/quantize", "sdk/gossamer/recipe",
@@ -86,8 +86,9 @@ def export(
     Args:
         model, precision, pattern, sparsity, activation_bits: as in :class:`Variant`.
         folder: where files are kept, by name and by a digest of the sources that made them.
-        formats: some of ``FORMATS``: ``goss``; ``onnx`` (float32, or QDQ int8); ``tflite``; ``sparse.tflite`` (f32
-            alone: weights in TFLite's sparse form). By default all that the precision has, without .tflite for 7 bits.
+        formats: some of ``FORMATS``: ``goss``; ``onnx`` (float32, or QDQ int8); ``u8.onnx`` (int8 alone: uint8
+            activations, for ONNX Runtime); ``tflite``; ``sparse.tflite`` (f32 alone: weights in TFLite's sparse form).
+            By default all that the precision has; without .tflite for 7 bits.
         target: architecture whose kernels ``goss`` is compiled for, as in a recipe's ``target.arch``; the cost table of
             this machine decides for ``host``, a model of the cost for others.
         threads: of the session that ``goss`` is compiled for.
@@ -96,8 +97,8 @@ def export(
         ValueError: a format that the precision lacks, or an unknown name.
     """
     variant = Variant(model, precision, pattern, sparsity, activation_bits)
-    possible = [f for f in FORMATS if f == "goss" or f == "onnx" or activation_bits == 8]
-    possible = [f for f in possible if f != "sparse.tflite" or precision == "f32"]
+    lacks = {"f32": {"u8.onnx"}, "int8": {"sparse.tflite"} | ({"tflite"} if activation_bits == 7 else set())}[precision]
+    possible = [f for f in FORMATS if f not in lacks]
     wanted = possible if formats is None else list(formats)
     if not set(wanted) <= set(possible):
         raise ValueError(f"{variant.label} has no {', '.join(sorted(set(wanted) - set(possible)))}")
@@ -105,6 +106,7 @@ def export(
     makers: dict[str, Callable[[], Path]] = {
         "goss": lambda: maker.goss(target, threads),
         "onnx": maker.onnx,
+        "u8.onnx": maker.unsigned,
         "tflite": lambda: maker.tflite(sparse=False),
         "sparse.tflite": lambda: maker.tflite(sparse=True),
     }
@@ -158,6 +160,9 @@ class _Maker:
         label = f"{self.variant.label}-{target}-t{threads}"
         return self.kept("goss", _BUNDLE_SOURCES, lambda: self._goss(target, threads), label)
 
+    def unsigned(self) -> Path:
+        return self.kept("u8.onnx", ("tools/bench/unsigned.py",), self._unsigned, self.variant.label)
+
     def tflite(self, *, sparse: bool) -> Path:
         suffix = "sparse.tflite" if sparse else "tflite"
         return self.kept(suffix, _TFLITE_SOURCES, lambda: self._tflite(sparse), self.variant.label)
@@ -198,6 +203,14 @@ class _Maker:
         recipe = {"version": 1, "target": {"arch": target, "threads": threads}}
         with _own_cost_table(self.folder / f"cost-{digest(_BUNDLE_SOURCES)[:12]}"):
             return bytes(gossamer.optimize(self.onnx(), recipe=recipe, key=False).data)
+
+    def _unsigned(self) -> bytes:
+        import gossamer
+        from tools.bench.unsigned import unsigned_activations
+
+        graph = gossamer.load(self.onnx())
+        unsigned_activations(graph)
+        return _bytes(graph)
 
     def _tflite(self, sparse: bool) -> bytes:
         import gossamer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -39,7 +40,7 @@ class Report:
     @property
     def disagree(self) -> list[str]:
         """Contenders whose output is not that of their graph."""
-        return [f"{r['model']} {table.label(r)} {r['sparsity']:.0%}" for r in self.rows if not r["agrees"]]
+        return [f"{r['model']} {table.label(r)} {r['sparsity']:.0%}" for r in self.rows if r["agrees"] is False]
 
 
 def host() -> str:
@@ -96,7 +97,11 @@ def measure(
         references = References(x, folder)
         for contender, timing in timings.items():
             worker = running[contender]
-            off = references.difference(contender, worker.output())
+            try:
+                off = references.difference(contender, worker.output())
+            except EngineFailedError as error:
+                report.failed.append(f"{model} {contender.where}: {error}")
+                continue
             report.rows.append(
                 {
                     "model": model,
@@ -151,6 +156,18 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def check_pattern(pattern: str, shares: Sequence[float]) -> None:
+    """:class:`click.BadParameter` where Gossamer cannot prune so, such as 2:4 to anything but half."""
+    from gossamer import RecipeError
+    from gossamer.recipe import load_recipe
+
+    for sparsity in shares:
+        try:
+            load_recipe({"version": 1, "sparsify": {"pattern": pattern, "sparsity": sparsity}})
+        except RecipeError as error:
+            raise click.BadParameter(str(error)) from error
+
+
 def words(text: str, known: Sequence[str]) -> list[str]:
     """A comma-separated list of known names; :class:`click.BadParameter` names the others."""
     found = text.split(",")
@@ -183,7 +200,10 @@ def main(
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        raise click.ClickException("this benchmark pins processes to cores, which takes Linux")
     chosen, shares = words(precisions, PRECISIONS), numbers(sparsity)
+    check_pattern(pattern, shares)
     report = Report()
     click.echo(f"{host()}; {threads} thread{'s' if threads > 1 else ''}")
     for model in words(models, MODELS):

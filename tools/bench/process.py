@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ class MissingEngineError(Exception):
 
 
 class EngineFailedError(Exception):
-    """The engine refused the model, crashed or hung; the message ends with the last line it printed."""
+    """The engine refused the model, crashed or hung; the message ends with what it printed last."""
 
 
 class Worker:
@@ -51,16 +52,16 @@ class Worker:
         python: str = sys.executable,
     ) -> None:
         self.busy_threads = 0
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         command = [python, "-m", "tools.bench.worker", engine, str(model), str(x), str(threads), precision]
-        self.process = subprocess.Popen(
-            command + [key] * bool(key),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd=ROOT,
-            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
-        )
+        with _pinned(cores):
+            self.process = subprocess.Popen(
+                command + [key] * bool(key),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                cwd=ROOT,
+            )
         try:
             start = self._reply()
             if "missing" in start:
@@ -96,10 +97,8 @@ class Worker:
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died, and its last words are told elsewhere
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died, and its last words are told elsewhere
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -132,8 +131,23 @@ class Worker:
     def _last_words(self) -> str:
         code = self.process.wait(10)
         self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        text = self.errors.read().decode(errors="replace")
+        lines = [line for line in text.splitlines() if line and not line[0].isspace()]  # not the frames, nor the hints
         return f"ended with {code}: {lines[-1] if lines else 'without a word'}"
+
+
+@contextlib.contextmanager
+def _pinned(cores: Sequence[int] | None) -> Iterator[None]:
+    """Children started within inherit these cores, before they load anything."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cores(threads: int) -> list[int]:

@@ -1,8 +1,9 @@
-"""Rows of measurements to tables: latencies by engine, ratios to the best peer, targets and a mark for what is short."""
+"""Rows of measurements as tables: latencies by engine, ratios to the best peer, targets and what falls short."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,18 @@ def label(row: Row) -> str:
 
 
 def ratios(rows: Iterable[Row], bench: str, model: str, precision: str, pattern: str) -> list[Ratio]:
-    """Gossamer against the best peer at every sparsity of one model, precision and pattern.
+    """Gossamer against the best peer at every sparsity of one model, precision and pattern, and dense.
 
     Peers count at no sparsity, or at the same one. Where a target names its peers (``f32``, or a label such as
-    ``litert.js int8``), those alone count; without a target a float32 Gossamer meets float32 peers and an int8 one all.
+    ``litertjs int8``), those alone count; without a target a float32 Gossamer meets float32 peers and an int8 one all.
     """
     rows = [r for r in rows if r["model"] == model]
     found = [t for t in targets(bench) if (t["model"], t["precision"], t["pattern"]) == (model, precision, pattern)]
     against = found[0]["against"] if found else "f32" if precision == "f32" else "any"
     peers = [r for r in rows if r["engine"] != "gossamer" and _counts(r, against)]
     out = []
-    ours = [r for r in rows if r["engine"] == "gossamer" and (r["precision"], r["pattern"]) == (precision, pattern)]
+    ours = [r for r in rows if r["engine"] == "gossamer" and r["precision"] == precision]
+    ours = [r for r in ours if r["pattern"] in (pattern, "dense")]
     for row in sorted(ours, key=lambda r: r["sparsity"]):
         same = [p for p in peers if p["sparsity"] in (0.0, row["sparsity"]) and p["threads"] == row["threads"]]
         if not same:
@@ -83,15 +85,12 @@ def lines(rows: Sequence[Row], found: Sequence[Ratio]) -> list[str]:
         cells = "".join(f"{_cell(mine.get(s)):>17s}" for s in shares)
         last = mine[max(mine)]
         tail = f"{last['cold_ms']:10.1f}{last['rss_mb']:8.1f}{last['file_bytes'] / 1e6:9.2f}"
-        worst = max(mine.values(), key=lambda r: r["difference"])
-        unit = "steps" if worst["difference_unit"] == "steps" else "of max"
-        wrong = "" if all(r["agrees"] for r in mine.values()) else "  DISAGREES"
-        out.append(f"{name:22s}{cells}{tail}  {worst['difference']:.2g} {unit}{wrong}")
+        out.append(f"{name:22s}{cells}{tail}  {_difference(list(mine.values()))}")
     if found:
         by = {r.sparsity: r for r in found}
         out.append(f"{'times as fast':22s}" + "".join(f"{_ratio(by.get(s)):>17s}" for s in shares))
         out.append(f"{'target':22s}" + "".join(f"{_target(by.get(s)):>17s}" for s in shares))
-        out.append("against " + ", ".join(f"{label(r.peer)} at {r.sparsity:.0%}" for r in found))
+        out.append("against " + ", ".join(f"{label(r.peer)} at {r.sparsity:.0%}" for r in found if r.sparsity))
     return out
 
 
@@ -102,8 +101,18 @@ def _cell(row: Row | None) -> str:
     return f"{noisy}{row['median_ms']:.3f} ({row['p90_ms']:.3f})"
 
 
+def _difference(rows: Sequence[Row]) -> str:
+    """The worst of an engine's rows, which share a unit."""
+    worst = max(rows, key=lambda r: -1.0 if r["difference"] is None else r["difference"])
+    if worst["difference"] is None:
+        return str(worst["difference_unit"])
+    wrong = "  DISAGREES" if any(r["agrees"] is False for r in rows) else ""
+    return f"{worst['difference']:.2g} {worst['difference_unit']}{wrong}"
+
+
 def _ratio(ratio: Ratio | None) -> str:
-    return "" if ratio is None else f"{ratio.value:.2f}x"
+    # Rounded down: a ratio that falls short of 1.4 by a hair does not read as 1.40.
+    return "" if ratio is None else f"{math.floor(100 * ratio.value + 1e-9) / 100:.2f}x"
 
 
 def _target(ratio: Ratio | None) -> str:

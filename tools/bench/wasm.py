@@ -23,6 +23,7 @@ import numpy as np
 
 from tools import build_native
 from tools.bench.models import CACHE, ROOT, export, input_shape, sample
+from tools.bench.table import targets
 from tools.bench.tfjs_model import write as write_tfjs
 
 TOOL = Path(__file__).resolve().parent / "web"
@@ -34,11 +35,11 @@ ENGINES = ("gossamer", "litertjs", "ort-web", "tfjs-wasm")
 PACKAGE_OF = {"litertjs": "@litertjs/core", "ort-web": "onnxruntime-web", "tfjs-wasm": "@tensorflow/tfjs-backend-wasm"}
 HOSTS = ("node", "chromium")
 TARGETS: dict[tuple[str, str, float], float] = {
-    ("chromium", "int8", 0.5): 1.6, ("chromium", "int8", 0.75): 2.5, ("chromium", "int8", 0.9): 3.5,
-    ("node", "int8", 0.5): 1.8, ("node", "int8", 0.75): 3.0, ("node", "int8", 0.9): 4.5,
-    ("node", "f32", 0.5): 1.0, ("node", "f32", 0.75): 1.3, ("node", "f32", 0.9): 1.3,
-    ("chromium", "f32", 0.5): 1.0, ("chromium", "f32", 0.75): 1.3, ("chromium", "f32", 0.9): 1.3,
-}  # fmt: skip
+    (host, goal["precision"], float(sparsity)): ratio
+    for host in HOSTS
+    for goal in targets(host)
+    for sparsity, ratio in goal["ratio"].items()
+}
 """Ratios that MobileNetV1 1.0/224 is to reach: int8 1x4 against LiteRT.js int8, f32 unstructured against LiteRT.js
 with sparse weights of the same graph."""
 
@@ -153,7 +154,9 @@ def subjects(model: str, options: argparse.Namespace) -> list[Subject]:
         found.append(Subject("gossamer", precision, "dense", 0.0, dense["goss"]))
         for sparsity in options.sparsity:
             for bits in options.activation_bits if precision == "int8" else [8]:
-                made = export(model, precision, pattern, sparsity, formats=["goss"], target="wasm32", activation_bits=bits)
+                made = export(
+                    model, precision, pattern, sparsity, formats=["goss"], target="wasm32", activation_bits=bits
+                )
                 found.append(Subject("gossamer", precision, pattern, sparsity, made["goss"], bits))
             if precision == "f32" and pattern == "unstructured" and "litertjs" in peers:
                 made = export(model, precision, pattern, sparsity, formats=["sparse.tflite"])
@@ -244,12 +247,17 @@ def rows(model: str, host: str, found: list[Subject]) -> list[dict[str, Any]]:
 def _peer_of(s: Subject, found: list[Subject]) -> Subject | None:
     """What a sparse subject is held against: LiteRT.js with the same sparse weights (f32) or dense int8."""
     want = (s.pattern, s.sparsity) if s.precision == "f32" else ("dense", 0.0)
-    return next((p for p in found if p.engine == "litertjs" and p.precision == s.precision and (p.pattern, p.sparsity) == want), None)
+    return next(
+        (p for p in found if p.engine == "litertjs" and p.precision == s.precision and (p.pattern, p.sparsity) == want),
+        None,
+    )
 
 
 def table(model: str, host: str, found: list[Subject]) -> tuple[str, int]:
     """The ratio table of one host, and how many targets fall short."""
-    lines = [f"{'engine':38} {'median [ms]':>12} {'min [ms]':>9} {'noise':>6} {'cold [ms]':>10} {'RSS [MB]':>9} {'ratio':>7} {'target':>7}"]
+    lines = [
+        f"{'engine':38} {'median [ms]':>12} {'min [ms]':>9} {'noise':>6} {'cold [ms]':>10} {'RSS [MB]':>9} {'ratio':>7} {'target':>7}"
+    ]
     short = 0
     for s in found:
         noise = s.median / min(s.ms)
@@ -264,7 +272,9 @@ def table(model: str, host: str, found: list[Subject]) -> tuple[str, int]:
                 target, mark = f"{least:.1f}x", " ok" if value >= least else " SHORT"
                 short += value < least
         detail = f"  [{s.detail}]" if s.detail else ""
-        lines.append(f"{s.name:38} {s.median:12.3f} {min(s.ms):9.3f} {noise:6.2f} {cold:>10} {rss:>9} {ratio:>7} {target:>7}{mark}{detail}")
+        lines.append(
+            f"{s.name:38} {s.median:12.3f} {min(s.ms):9.3f} {noise:6.2f} {cold:>10} {rss:>9} {ratio:>7} {target:>7}{mark}{detail}"
+        )
     return "\n".join(lines), short
 
 
@@ -280,11 +290,15 @@ def plot(every: list[dict[str, Any]], path: Path) -> None:
     for (model, host), axis in zip(panels, axes[0], strict=True):
         here = [r for r in every if (r["model"], r["host"]) == (model, host)]
         for engine, precision in sorted({(r["engine"], r["precision"]) for r in here}):
-            line = sorted((r["sparsity"], r["median_ms"]) for r in here if (r["engine"], r["precision"]) == (engine, precision))
+            line = sorted(
+                (r["sparsity"], r["median_ms"]) for r in here if (r["engine"], r["precision"]) == (engine, precision)
+            )
             if len(line) == 1:
                 axis.axhline(line[0][1], linestyle=":", label=f"{engine} {precision}", color=f"C{len(axis.lines)}")
             else:
-                axis.plot(*zip(*line, strict=True), marker="o", label=f"{engine} {precision}", color=f"C{len(axis.lines)}")
+                axis.plot(
+                    *zip(*line, strict=True), marker="o", label=f"{engine} {precision}", color=f"C{len(axis.lines)}"
+                )
         axis.set(title=f"{model}, {host}", xlabel="share of zeros", ylabel="median latency [ms]", yscale="log")
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=7)
@@ -313,7 +327,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--hosts", default=",".join(HOSTS), help="node, chromium or both (default)")
     p.add_argument("--engines", default=",".join(ENGINES), help=f"default {','.join(ENGINES)}")
     p.add_argument("--rounds", type=int, default=50, help="timed rounds (default 50)")
-    p.add_argument("--core", type=int, default=(os.cpu_count() or 1) - 1, help="core to pin to; -1: none (default last)")
+    p.add_argument(
+        "--core", type=int, default=(os.cpu_count() or 1) - 1, help="core to pin to; -1: none (default last)"
+    )
     p.add_argument("--cold", action="store_true", help="also cold start and memory, each in a process of its own")
     p.add_argument("--json", type=Path, help="where to write the rows")
     p.add_argument("--plot", type=Path, help="where to write the plot (PNG)")

@@ -120,7 +120,7 @@ MODULES = {"gossamer": "gossamer_runtime", "litert": "ai_edge_litert", "mnn": "M
 def cpu_ns() -> dict[str, int]:
     """Time on a core of every thread of this process, nanoseconds by thread id."""
     times = {}
-    for task in os.listdir("/proc/self/task"):
+    for task in os.listdir("/proc/self/task"):  # noqa: PTH208
         with open(f"/proc/self/task/{task}/schedstat") as f:  # noqa: PTH123 - pathlib would count as cold start
             times[task] = int(f.read().split()[0])
     return times
