@@ -32,6 +32,7 @@ DEBUG = ["-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer"]
 
 ISA_FLAGS: dict[str, list[str]] = {
     "avx2": ["-mavx2", "-mfma"],
+    "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"],
     "neondot": ["-mcpu=generic+dotprod"],
 }

@@ -48,7 +48,7 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t pixel, const int nv) {
 GS_TARGET void gs_f32_mm_1x4_64x64__avx2(const gs_mm_args *a) {
   uint32_t left = a->npx / 16, p = 0;
   while (left) {
-    const uint32_t v = left <= 5 ? left : left < 8 ? (left + 1) / 2 : 4;
+    const uint32_t v = gs_pixel_units(left);
     if (v == 5) tile(a, p, 10);
     else if (v == 4) tile(a, p, 8);
     else if (v == 3) tile(a, p, 6);

@@ -1,4 +1,4 @@
-/* The x86 micro-kernels: AVX2 and AVX-512 VNNI. */
+/* The x86 micro-kernels: AVX2, AVX-VNNI and AVX-512 VNNI. */
 #include "../../src/kernels.h"
 #include "avx512_dw.h"
 
@@ -17,6 +17,14 @@
   M(gs_f32_mm_dense_16x1__avx2, AVX2, F32, DENSE, 16, 1, 0, 0)                 \
   M(gs_f32_mm_1x4_4x1__avx2, AVX2, F32, 1X4, 4, 1, 0, 0)                       \
   M(gs_f32_mm_4x4_4x1__avx2, AVX2, F32, 4X4, 4, 1, 0, 0)                       \
+  M(gs_s8_mm_dense_4x16__avxvnni, AVXVNNI, S8, DENSE, 4, 64, 128, 0)           \
+  M(gs_s8_mm_1x4_4x64__avxvnni, AVXVNNI, S8, 1X4, 4, 64, 128, 0)               \
+  M(gs_s8_mm_4x4_4x16__avxvnni, AVXVNNI, S8, 4X4, 4, 64, 128, 0)               \
+  M(gs_s8_mm_4x1_4x16__avxvnni, AVXVNNI, S8, 4X1, 4, 64, 128, 0)               \
+  M(gs_s8_mm_dense_16x1__avxvnni, AVXVNNI, S8, DENSE, 16, 1, 128, 0)           \
+  M(gs_s8_mm_1x4_4x1__avxvnni, AVXVNNI, S8, 1X4, 4, 1, 128, 0)                 \
+  M(gs_s8_mm_4x4_4x1__avxvnni, AVXVNNI, S8, 4X4, 4, 1, 128, 0)                 \
+  M(gs_s8_mm_4x1_4x1__avxvnni, AVXVNNI, S8, 4X1, 4, 1, 128, 0)                 \
   M(gs_s8_mm_dense_4x64__avx512vnni, AVX512VNNI, S8, DENSE, 4, 64, 128, GS_TAME)     \
   M(gs_s8_mm_1x4_64x128__avx512vnni, AVX512VNNI, S8, 1X4, 4, 128, 128, GS_STEPS | GS_TAME) \
   M(gs_s8_mm_4x4_4x64__avx512vnni, AVX512VNNI, S8, 4X4, 4, 64, 128, GS_TAME)         \
@@ -31,6 +39,16 @@
   M(gs_f32_mm_dense_16x1__avx512vnni, AVX512VNNI, F32, DENSE, 16, 1, 0, 0)     \
   M(gs_f32_mm_1x4_4x1__avx512vnni, AVX512VNNI, F32, 1X4, 4, 1, 0, 0)           \
   M(gs_f32_mm_4x4_4x1__avx512vnni, AVX512VNNI, F32, 4X4, 4, 1, 0, 0)
+
+#define MM7_LIST(M)                                                            \
+  M(gs_u7_mm_dense_4x16__avx2, AVX2, S8, DENSE, 4, 208, 0, 0)                  \
+  M(gs_u7_mm_1x4_4x64__avx2, AVX2, S8, 1X4, 4, 208, 0, 0)                      \
+  M(gs_u7_mm_4x4_4x16__avx2, AVX2, S8, 4X4, 4, 208, 0, 0)                      \
+  M(gs_u7_mm_4x1_4x16__avx2, AVX2, S8, 4X1, 4, 208, 0, 0)                      \
+  M(gs_u7_mm_dense_16x1__avx2, AVX2, S8, DENSE, 16, 1, 0, 0)                   \
+  M(gs_u7_mm_1x4_4x1__avx2, AVX2, S8, 1X4, 4, 1, 0, 0)                         \
+  M(gs_u7_mm_4x4_4x1__avx2, AVX2, S8, 4X4, 4, 1, 0, 0)                         \
+  M(gs_u7_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)
 
 #define DW_LIST(M)                                             \
   M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1)                      \
