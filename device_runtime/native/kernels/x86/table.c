@@ -54,13 +54,15 @@
   M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1)                      \
   M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2)                      \
   M(gs_s8_dw_any__avx2, AVX2, S8, 0, 0)                        \
-  M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1)                    \
-  M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2)                    \
   M(gs_f32_dw_any__avx2, AVX2, F32, 0, 0)                      \
   M(gs_s8_dw_any__avx512vnni, AVX512VNNI, S8, 0, 0)            \
   M(gs_f32_dw_any__avx512vnni, AVX512VNNI, F32, 0, 0)
 
 #define DWPAD_LIST(M)                                                                                               \
+  M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1, 0, NULL)                                                                 \
+  M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2, 0, NULL)                                                                 \
+  M(gs_f32_dw_5x5s1__avx2, AVX2, F32, 5, 1, 0, NULL)                                                                 \
+  M(gs_f32_dw_5x5s2__avx2, AVX2, F32, 5, 2, 0, NULL)                                                                 \
   M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
   M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
   M(gs_s8_dw_5x5s1__avx512vnni, AVX512VNNI, S8, 5, 1, GS_DW512_BYTES(5, 2), gs_s8_dw_pack__avx512vnni)              \
