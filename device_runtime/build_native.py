@@ -32,6 +32,7 @@ DEBUG = ["-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer"]
 
 ISA_FLAGS: dict[str, list[str]] = {
     "avx2": ["-mavx2", "-mfma"],
+    "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": [
         "-mavx2",
         "-mfma",

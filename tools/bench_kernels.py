@@ -124,8 +124,8 @@ def kernels() -> list[Kernel]:
     found = []
     for i in range(lib.gs_test_kernel_count()):
         lib.gs_test_kernel_info(i, info)
-        family, isa, dtype, form, _, tile, x_offset, _ = info
-        if family == 0 and tile > 1 and isa <= lib.gs_detect_isa():
+        family, isa, dtype, form, _, tile, x_offset, *_ = info
+        if family == 0 and tile > 1 and lib.gs_test_isa_runs(isa):
             found.append(Kernel(i, lib.gs_test_kernel_name(i).decode(), isa, dtype, form, tile, x_offset))
     return found
 

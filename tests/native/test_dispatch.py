@@ -11,7 +11,7 @@ from gossamer_runtime import _native
 from tests.native.goss import OK, aligned, core
 from tests.native.plans import sample
 
-SCALAR, AVX2, AVX512VNNI, NEON, NEONDOT = 0, 10, 12, 20, 21
+SCALAR, AVX2, AVXVNNI, AVX512VNNI, NEON, NEONDOT = 0, 10, 11, 12, 20, 21
 F32, S8 = 1, 2
 FORMS = {"dense": 0, "1x4": 1, "4x4": 2, "4x1": 3}
 
@@ -26,7 +26,7 @@ def _expected_isa() -> int:
     flags = _cpu_flags()
     if {"avx2", "fma"} <= flags:
         vnni = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"} <= flags
-        return AVX512VNNI if vnni else AVX2
+        return AVX512VNNI if vnni else AVXVNNI if "avx_vnni" in flags else AVX2
     if "asimd" in flags:
         return NEONDOT if "asimddp" in flags else NEON
     pytest.skip("no /proc/cpuinfo of a known machine: the expected instruction set is unknown")
@@ -42,7 +42,7 @@ def test_detected_isa_is_what_the_system_reports() -> None:
 
 def test_names_parse_back() -> None:
     lib = core()
-    for isa in (SCALAR, AVX2, AVX512VNNI, NEON, NEONDOT, 30, 31, 255):
+    for isa in (SCALAR, AVX2, AVXVNNI, AVX512VNNI, NEON, NEONDOT, 30, 31, 255):
         assert lib.gs_isa_parse(lib.gs_isa_name(isa)) == isa
     assert lib.gs_isa_parse(b"sse9") == -1
     assert lib.gs_isa_parse(None) == -1
@@ -53,7 +53,7 @@ def test_kernel_names_are_unique_and_follow_the_grammar() -> None:
     names = [lib.gs_test_kernel_name(i).decode() for i in range(lib.gs_test_kernel_count())]
     assert len(names) == len(set(names))
     assert lib.gs_test_kernel_name(len(names)) is None
-    known = {"scalar", "avx2", "avx512vnni", "neon", "neondot"}
+    known = {"scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot"}
     assert all(name.startswith("gs_") and _suffix(name.encode()) in known for name in names)
 
 
@@ -71,15 +71,39 @@ def test_matrix_kernel_of_the_machine(form: str, gemv: int, dtype: int) -> None:
         assert gemv == 1  # runs through the tile kernel
         return
     # What the machine's newest set lacks may come from the set below, but never from scalar.
-    assert _suffix(best) in {name, {"avx512vnni": "avx2", "neondot": "neon"}.get(name, name)}
-    if dtype == S8 and name == "avx512vnni":
-        assert _suffix(best) == "avx512vnni"
+    assert _suffix(best) in {name, {"avx512vnni": "avx2", "avxvnni": "avx2", "neondot": "neon"}.get(name, name)}
+    if dtype == S8 and name.endswith("vnni"):
+        assert _suffix(best) == name
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("gemv", [0, 1])
+def test_byte_dot_products_of_x86(form: str, gemv: int) -> None:
+    """vpdpbusd on 256 bits takes any x, vpmaddubsw what fits seven bits; neither is for machines that have 512 bits."""
+    lib = core()
+    if lib.gs_detect_isa() not in (AVX2, AVXVNNI, AVX512VNNI):
+        pytest.skip("no x86 machine with AVX2")
+
+    def pick(cap: int, x_bits: int) -> bytes:
+        return bytes(lib.gs_test_pick_mm(cap, S8, FORMS[form], gemv, x_bits))
+
+    assert _suffix(pick(AVXVNNI, 8)) == _suffix(pick(AVXVNNI, 7)) == "avxvnni"
+    assert pick(AVX2, 7).startswith(b"gs_u7_mm_" + form.encode())
+    assert pick(AVX2, 8).startswith(b"gs_s8_mm_" + form.encode())
+    assert _suffix(pick(AVX512VNNI, 7)) == "avx512vnni"
 
 
 def test_no_kernel_above_the_cap() -> None:
     lib, isa = core(), core().gs_detect_isa()
-    rank = {"scalar": SCALAR, "avx2": AVX2, "avx512vnni": AVX512VNNI, "neon": NEON, "neondot": NEONDOT}
-    for cap in {SCALAR, AVX2 if isa < NEON else NEON, isa}:
+    rank = {
+        "scalar": SCALAR,
+        "avx2": AVX2,
+        "avxvnni": AVXVNNI,
+        "avx512vnni": AVX512VNNI,
+        "neon": NEON,
+        "neondot": NEONDOT,
+    }
+    for cap in {SCALAR, *((AVX2, AVXVNNI) if isa < NEON else (NEON,)), isa}:
         for dtype in (F32, S8):
             for form in FORMS.values():
                 for gemv in (0, 1):

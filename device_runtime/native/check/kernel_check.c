@@ -1,6 +1,6 @@
 /* Runs micro-kernels of this build over a table of shapes and compares them with plain sums written here.
  *
- *   kernel_check list          index, name and instruction set of every kernel; then the machine's best instruction set
+ *   kernel_check list          index and name of every kernel, and whether it "runs" on this machine or is "foreign" to it
  *   kernel_check run <index>   exit code 0 when every case agrees; else 1, with the first cases that do not
  *
  * On Linux every operand lies flush against an inaccessible page, once behind it and once before it, so that a read or
@@ -208,9 +208,8 @@ int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "list") == 0) {
     for (uint32_t i = 0; i < gs_test_kernel_count(); i++) {
       gs_test_kernel_info(i, info);
-      printf("%u %s %u\n", i, gs_test_kernel_name(i), info[1]);
+      printf("%u %s %s\n", i, gs_test_kernel_name(i), gs_test_isa_runs((int)info[1]) ? "runs" : "foreign");
     }
-    printf("best %u\n", (unsigned)gs_detect_isa());
     return 0;
   }
   if (argc != 3 || strcmp(argv[1], "run") != 0) {

@@ -45,6 +45,7 @@ typedef enum { GS_F32 = 1, GS_S8 = 2, GS_U8 = 3, GS_S32 = 4, GS_S64 = 5, GS_S16 
 typedef enum {
   GS_ISA_SCALAR = 0,
   GS_ISA_AVX2 = 10,
+  GS_ISA_AVXVNNI = 11,    /* AVX2 and VNNI in 256 bits; machines with AVX-512 VNNI need not have it */
   GS_ISA_AVX512VNNI = 12, /* AVX-512 F, BW, DQ, VL and VNNI */
   GS_ISA_NEON = 20,
   GS_ISA_NEONDOT = 21, /* NEON with SDOT (Armv8.2 dotprod) */

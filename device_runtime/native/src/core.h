@@ -127,6 +127,9 @@ size_t gs_index(const gs_tensor *t, const uint32_t *coord);
 
 /* session.c: operators call it from prepare with the bytes that one thread needs while running. */
 void gs_session_need_scratch(gs_session *s, size_t bytes);
+
+/* src/cpu.c: the best instruction set at or below cap that this machine runs. */
+gs_isa gs_isa_within(gs_isa cap);
 static inline void *gs_scratch(const gs_session *s, uint32_t thread) {
   return (uint8_t *)s->scratch + (size_t)thread * s->scratch_size;
 }

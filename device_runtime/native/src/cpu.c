@@ -18,6 +18,14 @@ static uint32_t enabled_state(void) {
 
 #define BIT(word, n) (((word) >> (n)) & 1u)
 
+static bool has_avx_vnni(void) {
+  uint32_t r[4];
+  cpuid(7, 0, r);
+  if (r[0] < 1) return false;
+  cpuid(7, 1, r);
+  return BIT(r[0], 4);
+}
+
 static gs_isa detect(void) {
   uint32_t r[4];
   cpuid(0, 0, r);
@@ -32,8 +40,11 @@ static gs_isa detect(void) {
   if (!BIT(b7, 5) || !BIT(b7, 3) || !BIT(b7, 8)) return GS_ISA_SCALAR; /* AVX2, BMI1, BMI2 */
   bool avx512 = BIT(b7, 16) && BIT(b7, 17) && BIT(b7, 30) && BIT(b7, 31); /* F, DQ, BW, VL */
   if (avx512 && BIT(c7, 11) && (state & 0xE0u) == 0xE0u) return GS_ISA_AVX512VNNI; /* VNNI; opmask and ZMM saved */
-  return GS_ISA_AVX2;
+  return has_avx_vnni() ? GS_ISA_AVXVNNI : GS_ISA_AVX2;
 }
+
+/* AVX-VNNI is no part of AVX-512 VNNI: a machine of the latter may lack it. */
+static bool runs(gs_isa isa) { return isa != GS_ISA_AVXVNNI || has_avx_vnni(); }
 
 #elif defined(__aarch64__) && defined(__linux__)
 
@@ -77,13 +88,23 @@ static gs_isa detect(void) { return GS_ISA_SCALAR; }
 
 #endif
 
+#if !defined(__x86_64__)
+static bool runs(gs_isa isa) { return (void)isa, true; }
+#endif
+
 gs_isa gs_detect_isa(void) { return detect(); }
+
+gs_isa gs_isa_within(gs_isa cap) {
+  gs_isa best = detect();
+  if (cap >= best) return best;
+  return runs(cap) ? cap : GS_ISA_AVX2;
+}
 
 static const struct {
   gs_isa isa;
   const char *name;
 } names[] = {
-    {GS_ISA_SCALAR, "scalar"},   {GS_ISA_AVX2, "avx2"},       {GS_ISA_AVX512VNNI, "avx512vnni"},
+    {GS_ISA_SCALAR, "scalar"},   {GS_ISA_AVX2, "avx2"},       {GS_ISA_AVXVNNI, "avxvnni"}, {GS_ISA_AVX512VNNI, "avx512vnni"},
     {GS_ISA_NEON, "neon"},       {GS_ISA_NEONDOT, "neondot"}, {GS_ISA_WASM128, "wasm128"},
     {GS_ISA_WASMRELAXED, "wasmrelaxed"}, {GS_ISA_WASMDOT, "wasmdot"}, {GS_ISA_BEST, "best"},
 };

@@ -14,8 +14,9 @@ const gs_kernel_table *const gs_tables[] = {
 };
 const uint32_t gs_n_tables = sizeof gs_tables / sizeof *gs_tables;
 
-/* A build holds the kernels of one family only, so that "at or below" is a comparison of numbers. */
-static bool allowed(gs_isa kernel, gs_isa cap) { return kernel <= cap; }
+/* A build holds the kernels of one family only, so that "at or below" is a comparison of numbers; but AVX-VNNI is a branch of
+ * its own: what runs AVX-512 VNNI may lack it, and has better. */
+static bool allowed(gs_isa kernel, gs_isa cap) { return kernel <= cap && (kernel != GS_ISA_AVXVNNI || cap == GS_ISA_AVXVNNI); }
 
 const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits, int tame) {
   const gs_mm_kernel *best = NULL;

@@ -63,7 +63,7 @@ typedef struct {
   const void *bias;      /* int32 (with the kernel's own correction folded in) or float, padded to row blocks, never NULL */
   float *scale;          /* S8: padded to row blocks */
   size_t entries;        /* of off */
-  uint32_t off_bytes;    /* of one entry of off: 4, of sorted lists 2 */
+  uint32_t off_bytes;    /* of one entry of off: 4, of sorted lists 2, of lists in fours 1 */
   void *memory;          /* what gs_packed_free releases */
   size_t bytes;
 } gs_packed;
@@ -103,7 +103,8 @@ typedef struct gs_mm_kernel {
    * Lists in fours: what F32 1X4 with rows > 4 is packed as. K is cut into slices that keep a tile of x near the core, and a
    * kernel adds slice after slice into y. Within a row block of a slice, rows are sorted by their count and taken in fours
    * with a common count (the shorter ones end in zero weights on column 0 of the slice): loop ends that can be foreseen, and
-   * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows].
+   * four independent sums. Lists lie [slice][row block][rows / 4]; start counts steps; of a step off and val are [4 rows],
+   * off in bytes that count columns from gs_slice_first: four are one load, and loads are what bounds these loops.
    *
    * GS_SORTED, sorted lists of S8 1X4: K is cut into slices likewise. Lists lie [slice][row block][rows], within a block by
    * falling length where there are several slices; order names their rows. off is uint16_t: the group within the slice times x_stride / 64. */

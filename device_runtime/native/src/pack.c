@@ -124,7 +124,7 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   uint64_t lists = dense ? 0 : padded / m->br, values;
   uint64_t entries = 0, order = 0;
   out->slices = 1;
-  out->off_bytes = k->widen & GS_SORTED ? 2 : 4;
+  out->off_bytes = k->widen & GS_SORTED ? 2 : gs_in_fours(k) ? 1 : 4;
   if (k->widen & GS_SORTED) {
     out->slices = gs_sorted_slices(m);
     order = lists = padded * out->slices;
@@ -160,7 +160,7 @@ gs_status gs_pack(const gs_mm_kernel *k, const gs_matrix *m, const void *bias, c
   else if (k->widen & GS_SORTED)
     gs_pack_sorted(k, m, x_stride, start, (uint32_t *)(memory + p.order), (uint16_t *)(void *)off, (int8_t *)(memory + p.val));
   else if (gs_in_fours(k))
-    gs_pack_fours(k, m, x_stride, start, (uint32_t *)(memory + p.order), off, (float *)(memory + p.val));
+    gs_pack_fours(k, m, start, (uint32_t *)(memory + p.order), memory + p.off, (float *)(memory + p.val));
   else if (k->form == GS_FORM_4X1)
     pack_4x1(k, m, x_stride, (uint32_t)lists, filled, start, off, memory + p.val);
   else pack_lists(k, m, x_stride, (uint32_t)lists, filled, start, off, memory + p.val);

@@ -17,6 +17,5 @@ uint32_t gs_fours_slices(const gs_matrix *m);
 /* Steps of all lists: each is four offsets and four values. */
 uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m);
 /* start: slices * row blocks * rows / 4 + 1; order: slices * row blocks * rows; off and val: 4 * steps. */
-void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, uint32_t *start, uint32_t *order, uint32_t *off,
-                   float *val);
+void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, uint32_t *start, uint32_t *order, uint8_t *off, float *val);
 #endif

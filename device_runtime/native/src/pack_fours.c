@@ -34,11 +34,6 @@ static void sort_block(const gs_matrix *m, uint32_t rows, uint32_t block, uint32
   }
 }
 
-static void slice_columns(const gs_matrix *m, uint32_t slices, uint32_t s, uint32_t *col0, uint32_t *col1) {
-  *col0 = (uint32_t)((uint64_t)m->cols * s / slices);
-  *col1 = (uint32_t)((uint64_t)m->cols * (s + 1) / slices);
-}
-
 uint32_t gs_fours_slices(const gs_matrix *m) { return gs_ceil_div(m->cols, GS_SLICE); }
 
 uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m) {
@@ -47,20 +42,19 @@ uint64_t gs_fours_steps(const gs_mm_kernel *k, const gs_matrix *m) {
   uint64_t steps = 0;
   for (uint32_t s = 0; s < slices; s++)
     for (uint32_t b = 0; b < blocks; b++) {
-      slice_columns(m, slices, s, &col0, &col1);
+      col0 = gs_slice_first(m->cols, slices, s), col1 = gs_slice_first(m->cols, slices, s + 1);
       sort_block(m, k->rows, b, col0, col1, rows);
       for (uint32_t i = 0; i < k->rows; i += 4) steps += rows[i].n;
     }
   return steps;
 }
 
-void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, uint32_t *start, uint32_t *order, uint32_t *off,
-                   float *val) {
+void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, uint32_t *start, uint32_t *order, uint8_t *off, float *val) {
   piece rows[GS_BLOCK_ROWS];
   uint32_t slices = gs_fours_slices(m), blocks = gs_ceil_div(m->rows, k->rows), col0, col1, step = 0;
   for (uint32_t s = 0; s < slices; s++)
     for (uint32_t b = 0; b < blocks; b++) {
-      slice_columns(m, slices, s, &col0, &col1);
+      col0 = gs_slice_first(m->cols, slices, s), col1 = gs_slice_first(m->cols, slices, s + 1);
       sort_block(m, k->rows, b, col0, col1, rows);
       for (uint32_t i = 0; i < k->rows; i += 4) {
         *start++ = step;
@@ -69,7 +63,7 @@ void gs_pack_fours(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride, u
           *order++ = p->row;
           for (uint32_t e = 0; e < rows[i].n; e++) {
             size_t at = (size_t)(step + e) * 4 + r;
-            off[at] = (uint32_t)((e < p->n ? m->col[p->first + e] : col0) * x_stride);
+            off[at] = (uint8_t)(e < p->n ? m->col[p->first + e] - col0 : 0);
             val[at] = e < p->n ? ((const float *)m->values)[p->first + e] : 0.0f;
           }
         }

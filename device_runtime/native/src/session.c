@@ -37,16 +37,15 @@ static gs_status resolve_options(const gs_options *given, gs_options *out, gs_er
 #if defined(__wasm__)
   if (out->threads != 1) return gs_fail(error, GS_E_UNSUPPORTED, "the WASM build runs on one thread");
 #endif
-  gs_isa best = gs_detect_isa();
   if (out->isa_cap == GS_ISA_BEST) {
-    out->isa_cap = best;
+    out->isa_cap = gs_detect_isa();
     return GS_OK;
   }
   bool family = out->isa_cap >= FAMILY_FIRST && out->isa_cap <= FAMILY_LAST;
   if (strcmp(gs_isa_name(out->isa_cap), "unknown") == 0 || (out->isa_cap != GS_ISA_SCALAR && !family))
     return gs_fail(error, GS_E_ARGUMENT, "instruction set %d (%s) is not one of this build's", (int)out->isa_cap,
                    gs_isa_name(out->isa_cap));
-  if (out->isa_cap > best) out->isa_cap = best;
+  out->isa_cap = gs_isa_within(out->isa_cap);
   return GS_OK;
 }
 

@@ -47,6 +47,8 @@ uint32_t gs_test_kernel_count(void) {
   return n;
 }
 
+int gs_test_isa_runs(int isa) { return gs_isa_within((gs_isa)isa) == (gs_isa)isa; }
+
 const char *gs_test_kernel_name(uint32_t i) {
   const any_kernel k = find(i);
   return k.mm ? k.mm->name : k.dw ? k.dw->name : k.binary ? k.binary->name : k.lut ? k.lut->name : NULL;

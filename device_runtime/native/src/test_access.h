@@ -9,6 +9,7 @@
 GS_API void gs_test_fail_alloc_after(long k);
 
 GS_API uint32_t gs_test_kernel_count(void);
+GS_API int gs_test_isa_runs(int isa); /* whether this machine runs kernels of that instruction set */
 GS_API const char *gs_test_kernel_name(uint32_t i);
 /* Names of what the pick functions choose; NULL when there is no such kernel. */
 GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits);

@@ -21,7 +21,7 @@ def session_options(command: F) -> F:
     for option in reversed(
         [
             click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads."),
-            click.option("--isa", help="Use no kernel above this one: scalar, avx2, avx512vnni, neon, ..."),
+            click.option("--isa", help="Use no kernel above this one: scalar, avx2, avxvnni, avx512vnni, neon, ..."),
             click.option("--no-verify", is_flag=True, help="Do not check the signature."),
             click.option(
                 "--trusted-key", "trusted_keys", type=PATH, multiple=True, help="Accept only these .pub files."

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 PatternName = Annotated[str, Field(pattern=r"^(dense|unstructured|1x4|4x1|4x4|[0-9]+:[0-9]+)$")]
 PATTERN_NAMES = ("unstructured", "1x4", "4x1", "4x4", "2:4")
 ISAS: dict[str, tuple[str, ...]] = {
-    "x86_64": ("scalar", "avx2", "avx512vnni"),
+    "x86_64": ("scalar", "avx2", "avxvnni", "avx512vnni"),
     "aarch64": ("scalar", "neon", "neondot"),
     "armv7": ("scalar", "neon"),
     "wasm32": ("scalar", "wasm128", "wasmrelaxed"),
@@ -229,8 +229,8 @@ class Target(_Step):
     arch: Literal["host", "x86_64", "aarch64", "armv7", "wasm32"] = Field(
         default="host", description="architecture; host: the one that compiles"
     )
-    isa: Literal["best", "scalar", "avx2", "avx512vnni", "neon", "neondot", "wasm128", "wasmrelaxed"] = Field(
-        default="best", description="highest instruction set to use"
+    isa: Literal["best", "scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "wasm128", "wasmrelaxed"] = (
+        Field(default="best", description="highest instruction set to use")
     )
     threads: int = Field(default=1, ge=1, le=64, description="threads of the session that is measured")
     kernels: Literal["fastest", "dense"] = Field(

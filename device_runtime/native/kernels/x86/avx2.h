@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "../../src/kernels.h"
+#include "units.h"
 
+#if !defined(GS_TARGET) /* a set above AVX2 brings its own */
 #define GS_TARGET __attribute__((target("avx2,fma")))
+#endif
 #define GS_INLINE static inline __attribute__((always_inline)) GS_TARGET
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed" /* a build without optimisation unrolls nothing */

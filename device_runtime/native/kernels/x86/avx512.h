@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../../src/kernels.h"
+#include "units.h"
 
 #define GS_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")))
 #define GS_INLINE static inline __attribute__((always_inline)) GS_TARGET

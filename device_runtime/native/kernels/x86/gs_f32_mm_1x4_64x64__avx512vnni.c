@@ -5,6 +5,8 @@
 typedef struct {
   __m512 lo, hi;
   int first, last; /* slice: the first one starts from the bias, the last one clamps */
+  size_t x0;       /* bytes from x to the first column of the slice */
+  int far;         /* weights that the second cache cannot hold: fetched a list ahead (1024x1024 at 50%: 13% faster) */
 } ends;
 
 /* Steps of one list on nv vectors of pixels. */
@@ -13,7 +15,8 @@ GS_INLINE void four(const gs_mm_args *a, uint32_t list, uint32_t pixel, const in
   const uint32_t *row = w->order + (size_t)list * 4;
   const uint32_t first = w->start[list], n = w->start[list + 1] - first;
   if (n == 0 && !end->first && !end->last) return;
-  const char *x = (const char *)a->x + (size_t)pixel * 4;
+  const size_t x_stride = a->x_stride;
+  const char *x = (const char *)a->x + end->x0 + (size_t)pixel * 4;
   char *y = (char *)a->y + (size_t)pixel * 4;
   __m512 acc[4][8];
   GS_UNROLL for (int r = 0; r < 4; r++) {
@@ -23,16 +26,20 @@ GS_INLINE void four(const gs_mm_args *a, uint32_t list, uint32_t pixel, const in
       GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_loadu_ps(y + (size_t)row[r] * a->y_stride + 64 * v);
     }
   }
-  const uint32_t *off = w->off + (size_t)first * 4, *stop = off + (size_t)n * 4;
+  const uint8_t *off = (const uint8_t *)w->off + (size_t)first * 4, *stop = off + (size_t)n * 4;
   const float *val = (const float *)w->val + (size_t)first * 4;
+  for (uint32_t e = 0; end->far && e < n; e += 4) {
+    _mm_prefetch((const char *)(val + ((size_t)n + e) * 4), _MM_HINT_T0);
+  }
   for (; off != stop; off += 4, val += 4) {
-    /* One load for four weights: loads are what bounds this loop, shuffles are free in it. */
+    /* One load for four columns and one for four weights: the processor loads twice a cycle, and x takes all it can get. */
+    const uint32_t columns = (uint32_t)gs_load_i32(off);
     __m512 all = _mm512_broadcast_f32x4(_mm_loadu_ps(val));
     __asm__("" : "+v"(all)); /* else the compiler makes four loads of it again */
     const __m512 wr[4] = {_mm512_permute_ps(all, 0x00), _mm512_permute_ps(all, 0x55), _mm512_permute_ps(all, 0xaa),
                           _mm512_permute_ps(all, 0xff)};
     GS_UNROLL for (int r = 0; r < 4; r++) {
-      const char *xr = x + off[r];
+      const char *xr = x + (columns >> 8 * r & 255) * x_stride;
       GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_fmadd_ps(_mm512_loadu_ps(xr + 64 * v), wr[r], acc[r][v]);
     }
   }
@@ -46,30 +53,32 @@ GS_INLINE void four(const gs_mm_args *a, uint32_t list, uint32_t pixel, const in
   }
 }
 
-GS_INLINE void tile(const gs_mm_args *a, uint32_t pixel, const int nv) {
+GS_INLINE void slice(const gs_mm_args *a, uint32_t index, uint32_t pixel, const int nv, const ends *end) {
   const gs_packed *w = a->w;
-  ends end = {_mm512_set1_ps(a->lo), _mm512_set1_ps(a->hi), 0, 0};
-  for (uint32_t s = 0; s < w->slices; s++) {
-    end.first = s == 0;
-    end.last = s + 1 == w->slices;
-    for (uint32_t b = a->block0; b < a->block1; b++) {
-      const uint32_t rows = w->rows - b * 64 < 64 ? w->rows - b * 64 : 64;
-      const uint32_t list = (s * w->row_blocks + b) * 16;
-      for (uint32_t i = 0; i * 4 < rows; i++) four(a, list + i, pixel, nv, &end);
-    }
+  for (uint32_t b = a->block0; b < a->block1; b++) {
+    const uint32_t rows = w->rows - b * 64 < 64 ? w->rows - b * 64 : 64;
+    const uint32_t list = (index * w->row_blocks + b) * 16;
+    for (uint32_t i = 0; i * 4 < rows; i++) four(a, list + i, pixel, nv, end);
   }
 }
 
+/* Slices outside, pixels inside: the weights of a slice come from the second cache for all but the first pixels. */
 GS_TARGET void gs_f32_mm_1x4_64x64__avx512vnni(const gs_mm_args *a) {
-  uint32_t left = a->npx / 16, p = 0;
-  while (left) {
-    const uint32_t v = left <= 5 ? left : left < 8 ? (left + 1) / 2 : 4;
-    if (v == 5) tile(a, p, 5);
-    else if (v == 4) tile(a, p, 4);
-    else if (v == 3) tile(a, p, 3);
-    else if (v == 2) tile(a, p, 2);
-    else tile(a, p, 1);
-    p += v * 16;
-    left -= v;
+  const gs_packed *w = a->w;
+  ends end = {_mm512_set1_ps(a->lo), _mm512_set1_ps(a->hi), 0, 0, 0, w->entries * 5 > 1u << 20};
+  for (uint32_t s = 0; s < w->slices; s++) {
+    end.first = s == 0;
+    end.last = s + 1 == w->slices;
+    end.x0 = gs_slice_first(w->groups, w->slices, s) * a->x_stride;
+    for (uint32_t left = a->npx / 16, p = 0; left != 0;) {
+      const uint32_t units = gs_pixel_units(left);
+      if (units == 5) slice(a, s, p, 5, &end);
+      else if (units == 4) slice(a, s, p, 4, &end);
+      else if (units == 3) slice(a, s, p, 3, &end);
+      else if (units == 2) slice(a, s, p, 2, &end);
+      else slice(a, s, p, 1, &end);
+      p += units * 16;
+      left -= units;
+    }
   }
 }

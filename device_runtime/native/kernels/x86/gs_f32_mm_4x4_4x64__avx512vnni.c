@@ -7,11 +7,11 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
   const uint32_t first = w->start[block], last = w->start[block + 1];
   const float *val = (const float *)w->val + (size_t)first * 4;
   const float *bias = (const float *)w->bias + (size_t)block * 4;
-  __m512 acc[4][4];
+  __m512 acc[4][5];
   GS_UNROLL for (int r = 0; r < 4; r++) GS_UNROLL for (int v = 0; v < nv; v++) acc[r][v] = _mm512_set1_ps(bias[r]);
   for (uint32_t e = first; e < last; e++) {
     const char *xe = x + w->off[e];
-    __m512 xv[4];
+    __m512 xv[5];
     GS_UNROLL for (int v = 0; v < nv; v++) xv[v] = _mm512_loadu_ps(xe + 64 * v);
     gs_rows_f32_512(acc, xv, nv, val);
     val += 4;
@@ -21,5 +21,5 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
 
 GS_TARGET void gs_f32_mm_4x4_4x64__avx512vnni(const gs_mm_args *a) {
   const __m512 lo = _mm512_set1_ps(a->lo), hi = _mm512_set1_ps(a->hi);
-  GS_FOR_TILES_512(tile, lo, hi)
+  GS_FOR_PASSES_F32_512(tile, lo, hi)
 }
