@@ -19,18 +19,37 @@ void gs_s8_dw_pack__wasmdot(const gs_dw_args *a, void *to);
 
 GS_INLINE v128_t gs_dotw(v128_t w, v128_t x, v128_t acc) { return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, x, acc); }
 
-/* Input row iy as unsigned bytes, turned: vector i holds the pixels 2i..2i+3. */
-GS_INLINE void gs_stage_turned(const gs_dw_args *a, int64_t iy, int64_t first, uint32_t cols, v128_t *to) {
-  uint32_t words[GS_STAGED];
-  gs_stage_row(a, iy, first, cols, 0x80808080u, words);
-  for (uint32_t i = 0; i < cols; i += 2) to[i / 2] = gs_turnw(wasm_v128_load(words + i));
+/* Input row iy as unsigned bytes, turned: vector i holds the pixels first + 2i..first + 2i + 3, padding where there are none. */
+GS_INLINE void gs_stage_turned(const gs_dw_args *a, int64_t iy, int32_t first, uint32_t cols, v128_t *to) {
+  const v128_t sign = wasm_i8x16_const_splat((int8_t)0x80);
+  const int32_t n = (int32_t)((cols + 1) / 2), width = (int32_t)a->iw;
+  int32_t i = 0;
+  if (iy < 0 || iy >= a->ih) {
+    const v128_t pad = gs_turnw(wasm_v128_xor(wasm_i32x4_splat((int32_t)a->pad), sign));
+    for (; i < n; i++) to[i] = pad;
+    return;
+  }
+  const uint32_t *row = (const uint32_t *)(const void *)((const char *)a->x + iy * (int64_t)a->x_row);
+  const int32_t whole = (width - 2 - first) / 2; /* vectors before it end within the row */
+  while (i < n) {
+    if (first + 2 * i >= 0)
+      for (const uint32_t *from = row + first + 2 * i; i < n && i < whole; i++, from += 2)
+        to[i] = gs_turnw(wasm_v128_xor(wasm_v128_load(from), sign));
+    if (i >= n) break;
+    uint32_t edge[4];
+    for (int32_t l = 0; l < 4; l++) {
+      const int32_t px = first + 2 * i + l;
+      edge[l] = px >= 0 && px < width ? row[px] : a->pad;
+    }
+    to[i++] = gs_turnw(wasm_v128_xor(wasm_v128_load(edge), sign));
+  }
 }
 
 /* n columns from ox0 on, four output pixels at a time. */
 GS_INLINE void gs_dw_dot_strip(const gs_dw_args *a, const gs_dw_dot *k, const gs_rqw *q, uint32_t ox0, uint32_t n, const int window, const int stride) {
   v128_t ring[5][GS_STAGED / 2], *row[5];
   const int held = window - stride;
-  const int64_t first = (int64_t)ox0 * stride - a->left;
+  const int32_t first = (int32_t)(ox0 * (uint32_t)stride) - a->left;
   const uint32_t cols = (n - 1) * (uint32_t)stride + (uint32_t)window;
   const v128_t flip = wasm_i32x4_splat((int32_t)a->flip);
   int64_t iy = -(int64_t)a->top;

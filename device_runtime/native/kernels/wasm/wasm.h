@@ -11,6 +11,7 @@
 #pragma clang diagnostic ignored "-Wpass-failed" /* a build without optimisation unrolls nothing */
 /* An inner loop in a function of its own: V8 unrolls what lies in nested loops, and its copies spill. */
 #define GS_ALONE __attribute__((noinline))
+#define GS_ROLLED _Pragma("clang loop unroll(disable)")
 #define GS_UNROLL _Pragma("clang loop unroll(full)")
 
 /* Keeps loads where they are written: LLVM gathers all loads of an unrolled step at its start, engines do not reorder, and
