@@ -3,9 +3,8 @@
  * address of a module with a function `main(argument)`) runs that instead of the benchmark.
  * @module
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { serve } from './server.mjs';
@@ -13,12 +12,21 @@ import { serve } from './server.mjs';
 const plan = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const { chromium } = createRequire(join(plan.packages, 'package.json'))('playwright-core');
 const { origin, close } = await serve(plan.folders);
-const profile = mkdtempSync(join(tmpdir(), 'gossamer-chromium-'));
-const browser = await chromium.launchPersistentContext(profile, {
+const browser = await chromium.launch({ // with a profile of its own, removed when it closes
   executablePath: plan.chromium,
-  headless: true,
   args: ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
+
+/** Highest resident memory of the page's process, MB (10^6 bytes). */
+async function peakRss() {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send('SystemInfo.getProcessInfo');
+  const peaks = processInfo
+    .filter((/** @type {{type: string}} */ p) => p.type === 'renderer')
+    .map((/** @type {{id: number}} */ p) => Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${p.id}/status`, 'utf8'))?.[1] ?? 0));
+  return (Math.max(...peaks) * 1024) / 1e6;
+}
+
 try {
   const page = await browser.newPage();
   page.on('console', (message) => process.stderr.write(`${message.text()}\n`));
@@ -59,14 +67,13 @@ try {
       };
       for (const s of plan.subjects) s.model = `${origin}${s.model}`;
       plan.input = `${origin}${plan.input}`;
-      return plan.cold ? { cold_ms: await cold(plan, place), rss_mb: null } : { subjects: await interleave(plan, place) };
+      return plan.cold ? { cold_ms: await cold(plan, place) } : { subjects: await interleave(plan, place) };
     },
     { plan, origin },
   );
-  writeFileSync(process.argv[3], JSON.stringify({ ...result, version: browser.browser()?.version() ?? '' }));
+  writeFileSync(process.argv[3], JSON.stringify({ ...result, version: browser.version(), rss_mb: await peakRss() }));
 } finally {
   await browser.close();
-  rmSync(profile, { recursive: true, force: true });
   close();
 }
 process.exit(0);

@@ -7,7 +7,7 @@ import { open as openGraph } from './tfjs_graph.mjs';
 
 /**
  * @typedef {object} Subject one engine with one model
- * @property {string} engine gossamer, litertjs, ort-web or tfjs-wasm
+ * @property {string} engine gossamer, litert.js, onnxruntime-web or tfjs-wasm
  * @property {string} model address of its file
  * @property {boolean} [relaxed] gossamer: false keeps to SIMD128
  * @property {number[]} shape of the input, NCHW
@@ -46,7 +46,7 @@ const OPEN = {
     return { run: () => session.run([input])[name], detail: isa };
   },
 
-  async litertjs(subject, input, place) {
+  async 'litert.js'(subject, input, place) {
     const core = await place.litert();
     const model = await core.loadAndCompile(await bytes(subject.model), { accelerator: 'wasm' });
     const [n, c, h, w] = subject.shape;
@@ -63,7 +63,7 @@ const OPEN = {
     };
   },
 
-  async 'ort-web'(subject, input, place) {
+  async 'onnxruntime-web'(subject, input, place) {
     const ort = await place.onnxruntime();
     ort.env.wasm.numThreads = 1;
     const session = await ort.InferenceSession.create(await bytes(subject.model), { executionProviders: ['wasm'] });

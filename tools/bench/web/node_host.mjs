@@ -50,7 +50,7 @@ const place = {
 for (const s of plan.subjects) s.model = `${origin}${s.model}`;
 plan.input = `${origin}${plan.input}`;
 const result = plan.cold
-  ? { cold_ms: await cold(plan, place), rss_mb: process.memoryUsage().rss / 1048576 }
+  ? { cold_ms: await cold(plan, place), rss_mb: (process.resourceUsage().maxRSS * 1024) / 1e6 }
   : { subjects: await interleave(plan, place), version: process.version };
 writeFileSync(process.argv[3], JSON.stringify(result));
 close();

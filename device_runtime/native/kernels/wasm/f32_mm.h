@@ -3,9 +3,11 @@
 #define GS_WASM_F32_MM_H
 #include "wasm.h"
 
-#if defined(GS_RELAXED)
+#if defined(GS_RELAXED) /* engines that have it keep the order of loads; for older ones LLVM's is better */
 #define GS_MADD(a, b, c) wasm_f32x4_relaxed_madd(a, b, c)
+#define GS_ORDER(v) GS_HERE(v)
 #else
+#define GS_ORDER(v)
 #define GS_MADD(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
 #endif
 
@@ -40,19 +42,41 @@ GS_INLINE void gs_f32_four_rows(const gs_mm_args *a, uint32_t block, uint32_t pi
   }
 }
 
-/* One row with its own columns; nv vectors of four pixels. */
-GS_INLINE void gs_f32_one_row(const gs_mm_args *a, uint32_t row, uint32_t pixel, const int nv) {
+/* Rows [row, end) with their own columns, nv vectors of four pixels. */
+GS_INLINE void gs_f32_own_rows(const gs_mm_args *a, uint32_t row, uint32_t end, uint32_t pixel, const int nv) {
   const gs_packed *w = a->w;
   const char *x = (const char *)a->x + (size_t)pixel * 4;
-  const uint32_t last = w->start[row + 1];
-  v128_t acc[8];
-  GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = wasm_f32x4_splat(((const float *)w->bias)[row]);
-  for (uint32_t e = w->start[row]; e < last; e++) {
-    const char *xe = x + w->off[e];
-    const v128_t wv = wasm_v128_load32_splat((const float *)w->val + e);
-    GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = GS_MADD(wasm_v128_load(xe + 16 * v), wv, acc[v]);
-  }
   char *y = (char *)a->y + (size_t)row * a->y_stride + (size_t)pixel * 4;
-  GS_UNROLL for (int v = 0; v < nv; v++) wasm_v128_store(y + 16 * v, gs_clampw(a, acc[v]));
+  const uint32_t *off = w->off + w->start[row];
+  const float *val = (const float *)w->val + w->start[row];
+  const v128_t lo = wasm_v128_load32_splat(&a->lo), hi = wasm_v128_load32_splat(&a->hi);
+  GS_ROLLED for (; row < end; row++, y += a->y_stride) {
+    v128_t acc[8];
+    GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = wasm_v128_load32_splat((const float *)w->bias + row);
+    for (const float *last = (const float *)w->val + w->start[row + 1]; val < last; off++, val++) {
+      const char *xe = x + *off;
+      const v128_t wv = wasm_v128_load32_splat(val);
+      GS_UNROLL for (int v = nv - 1; v >= 0; v--) { /* backwards: engines spill less */
+        acc[v] = GS_MADD(wasm_v128_load(xe + 16 * v), wv, acc[v]);
+        GS_ORDER(acc[v]);
+      }
+    }
+    GS_UNROLL for (int v = 0; v < nv; v++) wasm_v128_store(y + 16 * v, wasm_f32x4_pmin(hi, wasm_f32x4_pmax(lo, acc[v])));
+  }
 }
+
+/* All rows that own their columns, 32 pixels at a time, then 16. */
+#define GS_F32_ROWS(name)                                                                          \
+  GS_ALONE static void rows32(const gs_mm_args *a, uint32_t first, uint32_t end, uint32_t pixel) { \
+    gs_f32_own_rows(a, first, end, pixel, 8);                                                      \
+  }                                                                                                \
+  GS_ALONE static void rows16(const gs_mm_args *a, uint32_t first, uint32_t end, uint32_t pixel) { \
+    gs_f32_own_rows(a, first, end, pixel, 4);                                                      \
+  }                                                                                                \
+  void name(const gs_mm_args *a) {                                                                 \
+    const uint32_t first = a->block0 * 4, end = a->block1 * 4 < a->w->rows ? a->block1 * 4 : a->w->rows; \
+    uint32_t p = 0;                                                                                \
+    for (; p + 32 <= a->npx; p += 32) rows32(a, first, end, p);                                    \
+    for (; p < a->npx; p += 16) rows16(a, first, end, p);                                          \
+  }
 #endif

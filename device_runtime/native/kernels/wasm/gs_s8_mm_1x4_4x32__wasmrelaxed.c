@@ -1,7 +1,17 @@
 /* Sparse int8 in 1x4 blocks by relaxed dot, for x in 0..127: every row has its own groups; 32 pixels at a time, then 16. */
 #include "s8_dot.h"
 
-GS_ALONE static void row32(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out) { gs_dot_row(a, q, r, pixel, out, 8); }
-GS_ALONE static void row16(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out) { gs_dot_row(a, q, r, pixel, out, 4); }
+GS_ALONE static void rows32(const gs_mm_args *a, uint32_t pixel) {
+  const gs_rqw q = gs_rqw_make(&a->q);
+  for (uint32_t b = a->block0; b < a->block1; b++) gs_dot_own_rows(a, &q, b, pixel, 8);
+}
+GS_ALONE static void rows16(const gs_mm_args *a, uint32_t pixel) {
+  const gs_rqw q = gs_rqw_make(&a->q);
+  for (uint32_t b = a->block0; b < a->block1; b++) gs_dot_own_rows(a, &q, b, pixel, 4);
+}
 
-void gs_s8_mm_1x4_4x32__wasmrelaxed(const gs_mm_args *a) { gs_rows_alone(a, row32, row16); }
+void gs_s8_mm_1x4_4x32__wasmrelaxed(const gs_mm_args *a) {
+  uint32_t p = 0;
+  for (; p + 32 <= a->npx; p += 32) rows32(a, p);
+  for (; p < a->npx; p += 16) rows16(a, p);
+}

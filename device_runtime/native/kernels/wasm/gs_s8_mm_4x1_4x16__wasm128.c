@@ -8,7 +8,7 @@ GS_INLINE v128_t pairs(const int8_t *x, size_t half, uint32_t off0, uint32_t off
   return wasm_v128_or(wasm_v128_and(wasm_u32x4_shr(a, 16 * (off0 & 1u)), low), wasm_i32x4_shl(wasm_u32x4_shr(b, 16 * (off1 & 1u)), 16));
 }
 
-GS_INLINE void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
+GS_ALONE static void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
   const int8_t *x = (const int8_t *)a->x + (size_t)pixel * 4;
   const size_t half = a->x_stride / 2;

@@ -1,7 +1,7 @@
 /* Sparse int8 in 4x4 blocks by 16 bits: four rows share a list of groups, eight pixels at a time. */
 #include "s8_mm.h"
 
-GS_INLINE void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
+GS_ALONE static void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
   const int8_t *first = (const int8_t *)a->x + (size_t)pixel * 4, *second = first + a->x_stride / 2;
   const uint32_t *off = w->off + w->start[block], *last = w->off + w->start[block + 1];

@@ -1,7 +1,7 @@
 /* Dense int8 by 16 bits: four rows times eight pixels at a time. */
 #include "s8_mm.h"
 
-GS_INLINE void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
+GS_ALONE static void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel) {
   const gs_packed *w = a->w;
   const int8_t *first = (const int8_t *)a->x + (size_t)pixel * 4, *second = first + a->x_stride / 2;
   const int16_t *val = (const int16_t *)w->val + (size_t)block * w->groups * 16;
@@ -13,6 +13,6 @@ GS_INLINE void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32
 
 void gs_s8_mm_dense_4x16__wasm128(const gs_mm_args *a) {
   const gs_rqw q = gs_rqw_make(&a->q);
-  for (uint32_t p = 0; p < a->npx; p += 8)
-    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, &q, b, p);
+  for (uint32_t b = a->block0; b < a->block1; b++) /* all pixels of a tile while the rows are near */
+    for (uint32_t p = 0; p < a->npx; p += 8) tile(a, &q, b, p);
 }

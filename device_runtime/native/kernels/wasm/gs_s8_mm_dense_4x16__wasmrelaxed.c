@@ -12,6 +12,6 @@ GS_ALONE static void tile(const gs_mm_args *a, const gs_rqw *q, uint32_t block, 
 
 void gs_s8_mm_dense_4x16__wasmrelaxed(const gs_mm_args *a) {
   const gs_rqw q = gs_rqw_make(&a->q);
-  for (uint32_t p = 0; p < a->npx; p += 8)
-    for (uint32_t b = a->block0; b < a->block1; b++) tile(a, &q, b, p);
+  for (uint32_t b = a->block0; b < a->block1; b++) /* all pixels of a tile while the rows are near */
+    for (uint32_t p = 0; p < a->npx; p += 8) tile(a, &q, b, p);
 }

@@ -7,24 +7,31 @@
 
 #define GS_DOT(w, x, acc) wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, x, acc)
 
-/* One row with groups of its own, nv vectors of four pixels, requantised to bytes in out. */
-GS_INLINE void gs_dot_row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixel, int8_t *out, const int nv) {
+/* Four rows with groups of their own, nv vectors of four pixels. */
+GS_INLINE void gs_dot_own_rows(const gs_mm_args *a, const gs_rqw *q, uint32_t block, uint32_t pixel, const int nv) {
   const gs_packed *w = a->w;
   const int8_t *x = (const int8_t *)a->x + (size_t)pixel * 4;
-  const uint32_t *off = w->off + w->start[r], *last = w->off + w->start[r + 1];
-  const int8_t *val = (const int8_t *)w->val + (size_t)w->start[r] * 4;
-  v128_t acc[8];
-  GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = wasm_v128_load32_splat((const int32_t *)w->bias + r);
-  for (; off < last; off++, val += 4) {
-    const int8_t *xe = x + *off;
-    const v128_t wv = wasm_v128_load32_splat(val);
-    GS_UNROLL for (int v = nv - 1; v >= 0; v--) {
-      acc[v] = GS_DOT(wv, wasm_v128_load(xe + 16 * v), acc[v]);
-      GS_HERE(acc[v]);
+  const uint32_t *start = w->start + (size_t)block * 4, *off = w->off + start[0];
+  const int32_t *bias = (const int32_t *)w->bias + (size_t)block * 4;
+  const float *scale = a->q.scale + (size_t)block * 4;
+  const int8_t *val = (const int8_t *)w->val + (size_t)start[0] * 4;
+  int8_t out[4][32];
+  GS_ROLLED for (uint32_t r = 0; r < 4; r++) {
+    v128_t acc[8];
+    GS_UNROLL for (int v = 0; v < nv; v++) acc[v] = wasm_v128_load32_splat(bias + r);
+    for (uint32_t n = start[r + 1] - start[r]; n != 0; n--, off++, val += 4) {
+      const int8_t *xe = x + *off;
+      const v128_t wv = wasm_v128_load32_splat(val);
+      GS_UNROLL for (int v = nv - 1; v >= 0; v--) {
+        acc[v] = GS_DOT(wv, wasm_v128_load(xe + 16 * v), acc[v]);
+        GS_HERE(acc[v]);
+      }
     }
+    const v128_t s = wasm_v128_load32_splat(scale + r);
+    GS_UNROLL for (int v = 0; v < nv; v += 4) wasm_v128_store(out[r] + 4 * v, gs_bytesw(acc + v, s, q));
   }
-  const v128_t scale = wasm_v128_load32_splat(a->q.scale + r);
-  GS_UNROLL for (int v = 0; v < nv; v += 4) wasm_v128_store(out + 4 * v, gs_bytesw(acc + v, scale, q));
+  int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;
+  GS_UNROLL for (int i = 0; i < 4 * nv; i += 16) gs_lanesw(y + 4 * i, out[0] + i, out[1] + i, out[2] + i, out[3] + i);
 }
 
 /* acc[r] = the bias of row r, for eight pixels. */

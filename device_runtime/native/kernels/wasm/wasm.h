@@ -1,6 +1,7 @@
 /* What the WASM SIMD128 micro-kernels share. int8 goes by 16 bits: i32x4.dot_i16x8_s of sign-extended values is exact. */
 #ifndef GS_WASM_WASM_H
 #define GS_WASM_WASM_H
+#include <stdbool.h>
 #include <string.h>
 #include <wasm_simd128.h>
 
@@ -10,6 +11,7 @@
 #pragma clang diagnostic ignored "-Wpass-failed" /* a build without optimisation unrolls nothing */
 /* An inner loop in a function of its own: V8 unrolls what lies in nested loops, and its copies spill. */
 #define GS_ALONE __attribute__((noinline))
+#define GS_ROLLED _Pragma("clang loop unroll(disable)")
 #define GS_UNROLL _Pragma("clang loop unroll(full)")
 
 /* Keeps loads where they are written: LLVM gathers all loads of an unrolled step at its start, engines do not reorder, and
@@ -100,6 +102,17 @@ GS_INLINE void gs_store_rowsw(const gs_mm_args *a, const gs_rqw *q, uint32_t blo
   }
   GS_UNROLL for (int v = 0; v < 2; v++) wasm_v128_store(y + 16 * v, gs_quadw(acc[0][v], acc[1][v], acc[2][v], acc[3][v]));
 }
+/* The first `left` of four pixels, all for four and more. */
+GS_INLINE void gs_store_pixelsw(char *y, uint32_t left, v128_t v) {
+  if (left >= 4) {
+    wasm_v128_store(y, v);
+    return;
+  }
+  if (left & 2) wasm_v128_store64_lane(y, v, 0);
+  if (left == 3) wasm_v128_store32_lane(y + 8, v, 2);
+  if (left == 1) wasm_v128_store32_lane(y, v, 0);
+}
+
 /* Four requantised int32 -> four bytes at y. */
 GS_INLINE void gs_store_bytesw(void *y, v128_t v) {
   v = wasm_i16x8_narrow_i32x4(v, v);

@@ -1,0 +1,5 @@
+/* Depthwise f32 3x3 stride 2 by relaxed madd. */
+#define GS_RELAXED
+#include "f32_dw.h"
+
+GS_F32_DW(gs_f32_dw_3x3s2__wasmrelaxed, 3, 2)

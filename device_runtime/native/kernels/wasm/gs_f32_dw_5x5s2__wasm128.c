@@ -1,0 +1,4 @@
+/* Depthwise f32 5x5 stride 2. */
+#include "f32_dw.h"
+
+GS_F32_DW(gs_f32_dw_5x5s2__wasm128, 5, 2)
