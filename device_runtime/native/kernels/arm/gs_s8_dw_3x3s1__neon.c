@@ -1,4 +1,6 @@
 /* Depthwise int8 3x3 stride 1. */
-#include "neon_dw.h"
+#include "neon_dw3x3.h"
 
-void gs_s8_dw_3x3s1__neon(const gs_dw_args *a) { gs_s8_dw_3x3n(a, 1); }
+GS_INLINE void strip(const gs_dw_args *a, uint32_t ox, const int edge) { gs_s8_dw_3x3n_strip(a, ox, 1, edge); }
+
+void gs_s8_dw_3x3s1__neon(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 1, 6) }
