@@ -1,50 +1,50 @@
 /* Depthwise int8 3x3 stride 1 by sdot. A window serves two neighbouring output pixels, by the same weights one byte up, and up to
- * three output rows: two are made at a time. */
+ * three output rows: four are made at a time. */
 #include "neondot_dw.h"
 
-/* One or two output rows; `plain`: no window reaches over an edge of the plane. */
-GS_DOT_INLINE void rows(const gs_dw_args *a, uint32_t oy, uint32_t ox, const gs_dwn_window win[2], const int8x16_t w[3],
-                        const int8x16_t w_up[3], const gs_rqn *q, const int n, const int plain) {
-  const gs_dwn_weights *p = a->packed;
-  const int32x4_t bias = vld1q_s32(p->bias);
-  const float32x4_t scale = vld1q_f32(p->scale);
-  const int8x16_t pad = vreinterpretq_s8_u32(vdupq_n_u32(a->pad));
-  const int64_t iy = (int64_t)oy - a->top;
-  int32x4_t acc[2][4];
-  GS_UNROLL for (int o = 0; o < n; o++) GS_UNROLL for (int i = 0; i < 4; i++) acc[o][i] = bias;
-  GS_UNROLL for (int r = 0; r < n + 2; r++) {
-    const int8_t *row = plain ? (const int8_t *)a->x + (iy + r) * (int64_t)a->x_row : gs_dwn_row(a, iy + r);
-    const int8x16_t t0 = gs_dwdot_load(a, row, &win[0], pad), t1 = gs_dwdot_load(a, row, &win[1], pad);
-    GS_UNROLL for (int o = 0; o < n; o++) {
-      const int ky = r - o;
-      if (ky < 0 || ky > 2) continue;
-      acc[o][0] = vdotq_s32(acc[o][0], t0, w[ky]);
-      acc[o][1] = vdotq_s32(acc[o][1], t0, w_up[ky]);
-      acc[o][2] = vdotq_s32(acc[o][2], t1, w[ky]);
-      acc[o][3] = vdotq_s32(acc[o][3], t1, w_up[ky]);
-    }
+typedef struct {
+  gs_dwn_window win[2];
+  int8x16_t w[3], w_up[3];
+} taps;
+
+/* acc[o] of those of n output rows that read input row r. */
+GS_DOT_INLINE void row(int32x4_t acc[4][4], const gs_dwn *k, const taps *t, const int8_t *x, const int r, const int n, const int edge) {
+  const int8x16_t x0 = gs_dwdot_load(k, x, &t->win[0], edge), x1 = gs_dwdot_load(k, x, &t->win[1], edge);
+  GS_UNROLL for (int o = 0; o < n; o++) {
+    const int ky = r - o;
+    if (ky < 0 || ky > 2) continue;
+    acc[o][0] = vdotq_s32(ky == 0 ? k->bias : acc[o][0], x0, t->w[ky]);
+    acc[o][1] = vdotq_s32(ky == 0 ? k->bias : acc[o][1], x0, t->w_up[ky]);
+    acc[o][2] = vdotq_s32(ky == 0 ? k->bias : acc[o][2], x1, t->w[ky]);
+    acc[o][3] = vdotq_s32(ky == 0 ? k->bias : acc[o][3], x1, t->w_up[ky]);
   }
-  GS_UNROLL for (int o = 0; o < n; o++)
-    gs_dwn_store(a, oy + (uint32_t)o, ox, gs_rqn_16(acc[o][0], acc[o][1], acc[o][2], acc[o][3], scale, q));
 }
 
-GS_DOT_INLINE void strip(const gs_dw_args *a, uint32_t ox, const int edge) {
-  const gs_dwn_weights *p = a->packed;
-  const gs_rqn q = gs_rqn_make(&a->q);
-  const int64_t first = (int64_t)ox - a->left;
-  gs_dwn_window win[2] = {gs_dwdot_window_at(a, first, edge), gs_dwdot_window_at(a, first + 2, edge)};
-  int8x16_t w[3], w_up[3];
+GS_DOT_INLINE void plain(const gs_dwn *k, const taps *t, const int8_t *x, int64_t x_row, int8_t *y, size_t y_row, const int n, const int edge) {
+  int32x4_t acc[4][4];
+  GS_UNROLL for (int r = 0; r < n + 2; r++, x += x_row) {
+    row(acc, k, t, x, r, n, edge);
+    if (r < 2) continue;
+    gs_dwn_store(k, y, acc[r - 2][0], acc[r - 2][1], acc[r - 2][2], acc[r - 2][3], edge);
+    y += y_row;
+  }
+}
+
+GS_DOT_INLINE void strip(const gs_dwn *k, uint32_t ox, const int edge) {
+  const int64_t first = (int64_t)ox - k->left;
+  taps t = {.win = {gs_dwdot_window_at(k, first, edge), gs_dwdot_window_at(k, first + 2, edge)}};
   GS_UNROLL for (int ky = 0; ky < 3; ky++) {
-    w[ky] = vld1q_s8(p->w[ky]);
-    w_up[ky] = vreinterpretq_s8_u32(vshlq_n_u32(vreinterpretq_u32_s8(w[ky]), 8));
+    t.w[ky] = vld1q_s8(k->w + 16 * ky);
+    t.w_up[ky] = vreinterpretq_s8_u32(vshlq_n_u32(vreinterpretq_u32_s8(t.w[ky]), 8));
   }
-  uint32_t oy = 0;
-  for (; oy + 2 <= a->oh; oy += 2) {
-    const int64_t iy = (int64_t)oy - a->top;
-    if (iy >= 0 && iy + 4 <= a->ih) rows(a, oy, ox, win, w, w_up, &q, 2, 1);
-    else rows(a, oy, ox, win, w, w_up, &q, 2, 0);
-  }
-  if (oy < a->oh) rows(a, oy, ox, win, w, w_up, &q, 1, 0);
+#define PLAIN(x, y, n) plain(k, &t, x, x_row, y, y_row, n, edge)
+#define OTHER(oy, y)                                                                                                  \
+  do {                                                                                                                \
+    int32x4_t acc[4][4];                                                                                              \
+    GS_UNROLL for (int r = 0; r < 3; r++) row(acc, k, &t, gs_dwn_row(k, (int64_t)(oy) - k->top + r), r, 1, edge);       \
+    gs_dwn_store(k, y, acc[0][0], acc[0][1], acc[0][2], acc[0][3], edge);                                             \
+  } while (0)
+  GS_DWN_ROWS(k, edge, 1, 3, 4, PLAIN, OTHER)
 }
 
 GS_DOT void gs_s8_dw_3x3s1__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 1, 6) }
