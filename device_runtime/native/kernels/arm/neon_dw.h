@@ -46,17 +46,19 @@ GS_INLINE gs_dwn gs_dwn_make(const gs_dw_args *a) {
   return k;
 }
 
-/* A window of a strip: where it is read in a row, and the bytes to take from there (0..15) or from the padding (16). */
+/* A window of a strip: where it is read in a row (edge 0: from the strip's first column on), and the bytes to take from there
+ * (0..15) or from the padding (16). */
 typedef struct {
   int64_t at;
   uint8x16_t take;
 } gs_dwn_window;
 
-GS_INLINE gs_dwn_window gs_dwn_window_at(const gs_dwn *k, int64_t first, const int edge) {
+GS_INLINE gs_dwn_window gs_dwn_window_at(const gs_dwn *k, int64_t strip, const int column, const int edge) {
   static const uint8_t bytes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   static const uint8_t pixels[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-  gs_dwn_window w = {first * 4, vld1q_u8(bytes)};
+  gs_dwn_window w = {column * 4, vld1q_u8(bytes)};
   if (!edge) return w;
+  const int64_t first = strip + column;
   const int64_t most = k->iw > 4 ? k->iw - 4 : 0, near = first < 0 ? 0 : first > most ? most : first;
   const int64_t skip = first < 0 ? (first < -4 ? 4 : -first) : 0, left = k->iw - first, have = left < 0 ? 0 : left > 4 ? 4 : left;
   const uint8x16_t px = vld1q_u8(pixels);
@@ -83,8 +85,10 @@ GS_INLINE int8x16_t gs_dwn_take(const gs_dwn *k, const int8_t *row, const gs_dwn
 #endif
 }
 
-/* Row iy of the plane, or NULL above and below it. */
-GS_INLINE const int8_t *gs_dwn_row(const gs_dwn *k, int64_t iy) { return iy < 0 || iy >= k->ih ? NULL : k->x + iy * k->x_row; }
+/* Row iy of the plane (edge 0: from the strip's first column on), or NULL above and below it. */
+GS_INLINE const int8_t *gs_dwn_row(const gs_dwn *k, int64_t iy, int64_t first, const int edge) {
+  return iy < 0 || iy >= k->ih ? NULL : k->x + (edge ? 0 : first * 4) + iy * k->x_row;
+}
 
 /* Four requantised pixels, each word xored with flip; edge 2: fewer where the row is shorter than that. */
 GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4_t a0, int32x4_t a1, int32x4_t a2, int32x4_t a3, const int edge) {
@@ -100,15 +104,15 @@ GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4_t a0, int32x4_t 
   if (k->ow > 2) vst1q_lane_u32(to + 2, px, 2);
 }
 
-/* Calls strip(k, first output column, edge) over the columns. reach: input columns of a strip's windows. edge: 0 no window
+/* Calls strip(k, first output column, first input column, edge) over the columns. reach: input columns of a strip's windows. edge: 0 no window
  * reaches over the left or right edge of the plane, 1 some may, 2 the input or the output is narrower than a window. */
 #define GS_DWN_STRIPS(strip, stride, reach)                                                \
   const gs_dwn k = gs_dwn_make(a);                                                         \
   for (uint32_t ox = 0;;) {                                                                \
     const int64_t first = (int64_t)ox * (stride) - k.left;                                 \
-    if (k.iw < 4 || k.ow < 4) strip(&k, ox, 2);                                            \
-    else if (first >= 0 && first + (reach) <= k.iw) strip(&k, ox, 0);                      \
-    else strip(&k, ox, 1);                                                                 \
+    if (k.iw < 4 || k.ow < 4) strip(&k, ox, first, 2);                                     \
+    else if (first >= 0 && first + (reach) <= k.iw) strip(&k, ox, first, 0);               \
+    else strip(&k, ox, first, 1);                                                          \
     if (ox + 4 >= k.ow) break;                                                             \
     ox = ox + 8 <= k.ow ? ox + 4 : k.ow - 4;                                               \
   }
@@ -121,8 +125,8 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
   *last = (uint32_t)(to < oh ? to : oh);
 }
 
-/* Calls plain(x, y, n) over the output rows, `many` plain ones at a time, else one: x is the first input row, y the output of the
- * strip; and other(oy, y) for the rows that are not plain. */
+/* Calls plain(x, y, n) over the output rows, `many` plain ones at a time, else one: x is the first input row (edge 0: from the
+ * strip's first column on), y the output of the strip; and other(oy, y) for the rows that are not plain. */
 #define GS_DWN_ROWS(k, edge, stride, window, many, plain, other)                                          \
   uint32_t plain0, plain1, oy = 0;                                                                         \
   gs_dwn_plain(k, stride, window, &plain0, &plain1);                                                       \
@@ -131,7 +135,7 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
   const int64_t x_row = (k)->x_row;                                                                        \
   while (oy < (k)->oh) {                                                                                   \
     if (oy == plain0 && (edge) < 2) {                                                                      \
-      const int8_t *x = (k)->x + ((int64_t)oy * (stride) - (k)->top) * x_row;                              \
+      const int8_t *x = (k)->x + ((edge) ? 0 : first * 4) + ((int64_t)oy * (stride) - (k)->top) * x_row;                              \
       uint32_t left = plain1 > oy ? plain1 - oy : 0;                                                       \
       oy += left;                                                                                          \
       for (; left >= (many); left -= (many), x += (many) * (stride) * x_row, y += (many) * y_row) plain(x, y, many); \

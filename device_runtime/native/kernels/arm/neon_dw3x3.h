@@ -18,12 +18,12 @@ GS_INLINE void gs_dwn_taps3(const gs_dwn *k, const int8_t *row, const gs_dwn_win
   }
 }
 
-/* One output row of a strip; rows of x that are NULL are padding. */
+/* One output row of a strip; unless `plain`, rows of x that are NULL are padding. */
 GS_INLINE void gs_s8_dw_3x3n_row(const gs_dwn *k, const int8_t *const rows[3], const gs_dwn_window win[4], const int8x16_t w[9], int8_t *y,
-                                 const int stride, const int edge) {
+                                 const int stride, const int edge, const int plain) {
   int8x16_t x[9];
   GS_UNROLL for (int ky = 0; ky < 3; ky++) {
-    if (rows[ky] != NULL) gs_dwn_taps3(k, rows[ky], win, stride, edge, x + 3 * ky);
+    if (plain || rows[ky] != NULL) gs_dwn_taps3(k, rows[ky], win, stride, edge, x + 3 * ky);
     else x[3 * ky] = x[3 * ky + 1] = x[3 * ky + 2] = k->pad;
   }
   int32x4_t acc[4] = {k->bias, k->bias, k->bias, k->bias};
@@ -42,22 +42,22 @@ GS_INLINE void gs_s8_dw_3x3n_row(const gs_dwn *k, const int8_t *const rows[3], c
   gs_dwn_store(k, y, acc[0], acc[1], acc[2], acc[3], edge);
 }
 
-GS_INLINE void gs_s8_dw_3x3n_strip(const gs_dwn *k, uint32_t ox, const int stride, const int edge) {
-  const int64_t first = (int64_t)ox * stride - k->left;
+GS_INLINE void gs_s8_dw_3x3n_strip(const gs_dwn *k, uint32_t ox, int64_t first, const int stride, const int edge) {
   int8x16_t w[9];
   GS_UNROLL for (int t = 0; t < 9; t++) w[t] = vcombine_s8(gs_dup4(k->w + 4 * t), gs_dup4(k->w + 4 * t));
   gs_dwn_window win[4];
-  GS_UNROLL for (int i = 0; i < 4; i++) win[i] = gs_dwn_window_at(k, first + (stride == 1 ? i : 4 * (i % 2) + i / 2), edge);
+  GS_UNROLL for (int i = 0; i < 4; i++) win[i] = gs_dwn_window_at(k, first, stride == 1 ? i : 4 * (i % 2) + i / 2, edge);
 #define PLAIN(x, y, n)                                                       \
   do {                                                                       \
     const int8_t *const three[3] = {x, (x) + x_row, (x) + 2 * x_row};        \
-    gs_s8_dw_3x3n_row(k, three, win, w, y, stride, edge);                    \
+    gs_s8_dw_3x3n_row(k, three, win, w, y, stride, edge, 1);                 \
   } while (0)
 #define OTHER(oy, y)                                                                             \
   do {                                                                                           \
     const int64_t iy = (int64_t)(oy) * stride - k->top;                                          \
-    const int8_t *const three[3] = {gs_dwn_row(k, iy), gs_dwn_row(k, iy + 1), gs_dwn_row(k, iy + 2)}; \
-    gs_s8_dw_3x3n_row(k, three, win, w, y, stride, edge);                                        \
+    const int8_t *const three[3] = {gs_dwn_row(k, iy, first, edge), gs_dwn_row(k, iy + 1, first, edge), \
+                                     gs_dwn_row(k, iy + 2, first, edge)};                        \
+    gs_s8_dw_3x3n_row(k, three, win, w, y, stride, edge, 0);                                     \
   } while (0)
   GS_DWN_ROWS(k, edge, stride, 3, 1, PLAIN, OTHER)
 #undef PLAIN
