@@ -141,7 +141,7 @@ typedef struct {
   uint32_t kh, kw, sh, sw; /* shape it is for; 0: any (dilation 1 only unless all four are 0) */
   int pads;          /* reads unpadded planes and obeys flip */
   /* Where pack is given, it turns w, bias and scale of one channel group into packed_bytes (a multiple of 16) once per session,
-   * and run reads those alone. Only for int8 weights within -128..127 and tame scales. */
+   * and run reads those alone. Only for int8 weights within -127..127 (two products fit 16 bits) and tame scales. */
   uint32_t packed_bytes;
   void (*pack)(const gs_dw_args *a, void *to);
   void (*run)(const gs_dw_args *a);
@@ -229,8 +229,8 @@ extern const gs_kernel_table *const gs_tables[];
 extern const uint32_t gs_n_tables;
 
 /* src/dispatch.c: the best kernel at or below isa, or NULL when not even scalar has one. gemv: tile_px == 1. x_bits: 7 when x
- * is known to lie in 0..127, else 8. tame: every sum times its scale fits 32 bits. wide: some
- * weight lies outside -128..127, or it is not tame. */
+ * is known to lie in 0..127, else 8. tame: every sum times its scale fits 32 bits. wide: some weight lies outside -127..127, or
+ * it is not tame. */
 const gs_mm_kernel *gs_pick_mm(gs_isa isa, gs_dtype dtype, gs_form form, int gemv, uint32_t x_bits, int tame);
 const gs_dw_kernel *gs_pick_dw(gs_isa isa, gs_dtype dtype, uint32_t kh, uint32_t kw, uint32_t sh, uint32_t sw,
                                uint32_t dh, uint32_t dw, int wide);

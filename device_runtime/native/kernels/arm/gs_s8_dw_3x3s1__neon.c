@@ -1,4 +1,6 @@
 /* Depthwise int8 3x3 stride 1. */
-#include "neon_dw.h"
+#include "neon_dw3x3.h"
 
-void gs_s8_dw_3x3s1__neon(const gs_dw_args *a) { gs_s8_dw_3x3n(a, 1); }
+GS_INLINE void strip(const gs_dwn *k, uint32_t ox, int64_t first, const int edge) { gs_s8_dw_3x3n_strip(k, ox, first, 1, edge); }
+
+void gs_s8_dw_3x3s1__neon(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 1, 6) }

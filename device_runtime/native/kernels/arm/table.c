@@ -1,5 +1,5 @@
 /* The ARM micro-kernels: NEON for armv7 and aarch64, SDOT and table lookup for aarch64 alone. */
-#include "../../src/kernels.h"
+#include "neon_dw.h"
 
 #define MM_NEON(M) \
   M(gs_s8_mm_dense_4x16__neon, NEON, S8, DENSE, 4, 16, 0, 0) \
@@ -33,9 +33,20 @@
 #endif
 #define MM_LIST(M) MM_NEON(M) MM_NEONDOT(M)
 
+#define DWPAD_NEON(M) \
+  M(gs_s8_dw_3x3s1__neon, NEON, S8, 3, 1, GS_DWN_BYTES(9), gs_s8_dw_pack__neon) \
+  M(gs_s8_dw_3x3s2__neon, NEON, S8, 3, 2, GS_DWN_BYTES(9), gs_s8_dw_pack__neon)
+
+#if defined(__aarch64__)
+#define DWPAD_NEONDOT(M) \
+  M(gs_s8_dw_3x3s1__neondot, NEONDOT, S8, 3, 1, GS_DWDOT_BYTES(3, 1), gs_s8_dw_pack__neondot) \
+  M(gs_s8_dw_3x3s2__neondot, NEONDOT, S8, 3, 2, GS_DWDOT_BYTES(3, 1), gs_s8_dw_pack__neondot)
+#else
+#define DWPAD_NEONDOT(M)
+#endif
+#define DWPAD_LIST(M) DWPAD_NEON(M) DWPAD_NEONDOT(M)
+
 #define DW_LIST(M) \
-  M(gs_s8_dw_3x3s1__neon, NEON, S8, 3, 1) \
-  M(gs_s8_dw_3x3s2__neon, NEON, S8, 3, 2) \
   M(gs_s8_dw_any__neon, NEON, S8, 0, 0) \
   M(gs_f32_dw_3x3s1__neon, NEON, F32, 3, 1) \
   M(gs_f32_dw_3x3s2__neon, NEON, F32, 3, 2) \

@@ -63,12 +63,12 @@ static void arrange(const gs_op *op, dw_state *d, uint32_t taps) {
   }
 }
 
-/* Some int8 weight needs more than a byte. */
+/* Some int8 weight lies outside -127..127. */
 static bool is_wide(const gs_tensor *values) {
   if (values->dtype != GS_S16) return false;
   const int16_t *v = values->data;
   for (uint64_t i = 0; i < gs_elements(values); i++)
-    if (v[i] < -128 || v[i] > 127) return true;
+    if (v[i] < -127 || v[i] > 127) return true;
   return false;
 }
 
