@@ -90,31 +90,12 @@ static void loop_close_up(const gs_word *x, uint32_t taps, uint32_t lanes, size_
   close_rest(x, taps, lanes, n, plane, y);
 }
 
-static void max_bytes(const int8_t *restrict x, size_t n, int8_t *restrict y) {
+static void loop_max_s8(const int8_t *restrict x, size_t n, int8_t *restrict y) {
+  for (size_t i = 0; i < n * 4; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+static void loop_max_f32(const float *restrict x, size_t n, float *restrict y) {
   for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
-}
-
-static void loop_max_s8(const int8_t *restrict x, size_t n, size_t step, int8_t *restrict y) {
-  gs_word words[64]; /* brought together first: both loops are ones of whole vectors then */
-  if (step == 1) {
-    max_bytes(x, n * 4, y);
-    return;
-  }
-  for (size_t i = 0; i < n; i += 64) {
-    size_t some = n - i < 64 ? n - i : 64;
-    gather_plane((const gs_word *)(const void *)(x + i * step * 4), some, step, 0, words);
-    max_bytes((const int8_t *)words, some * 4, y + i * 4);
-  }
-}
-
-static void loop_max_f32(const float *restrict x, size_t n, size_t step, float *restrict y) {
-  if (step == 1) {
-    for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
-  } else if (step == 2) {
-    for (size_t i = 0; i < n; i++) y[i] = x[2 * i] > y[i] ? x[2 * i] : y[i];
-  } else {
-    for (size_t i = 0; i < n; i++) y[i] = x[i * step] > y[i] ? x[i * step] : y[i];
-  }
 }
 
 static void loop_sum_s8(const int8_t *restrict x, size_t n, int32_t y[4]) {

@@ -191,9 +191,9 @@ typedef struct {
   /* The first `lanes` (1 to 3) bytes of the words of `taps` planes of x, one after another: words (taps*lanes + 3) / 4 planes of
    * y; bytes beyond the last are zero. Planes lie `plane` words apart in both */
   void (*close_up)(const gs_word *x, uint32_t taps, uint32_t lanes, size_t n, size_t plane, gs_word *y);
-  /* y[i] = max(y[i], x[i*step]) for every byte, and for floats */
-  void (*max_s8)(const int8_t *x, size_t n, size_t step, int8_t *y);
-  void (*max_f32)(const float *x, size_t n, size_t step, float *y);
+  /* y[i] = max(y[i], x[i]) for every byte of n words, and for floats */
+  void (*max_s8)(const int8_t *x, size_t n, int8_t *y);
+  void (*max_f32)(const float *x, size_t n, float *y);
   /* y[lane] += the sum of n pixels; y[0] += the sum of n floats in some order */
   void (*sum_s8)(const int8_t *x, size_t n, int32_t y[4]);
   void (*sum_f32)(const float *x, size_t n, float *y);

@@ -46,9 +46,13 @@ gs_status gs_avgpool_check(const gs_op *op, gs_error *error) {
   return gs_check_multiplier(op, GS_F_RA, error);
 }
 
-/* Scratch of one thread: the maxima of one row's columns. */
+/* Input columns from the first that a row of outputs reads to the last, padding included. */
+static uint32_t columns_read(const gs_window *w, const gs_tensor *y) { return (y->dims[3] - 1) * w->sw + (w->kw - 1) * w->dw + 1; }
+
+/* Scratch of one thread: maxima over rows, and of those over columns. */
 gs_status gs_maxpool_prepare(gs_session *s, gs_node *node, gs_error *error) {
-  return gs_want_scratch(s, node->op, (uint64_t)node->op->in[0]->dims[3] * 4, error);
+  gs_window w = gs_window_of(node->op);
+  return gs_want_scratch(s, node->op, (uint64_t)columns_read(&w, node->op->out[0]) * 8, error);
 }
 
 /* Scratch of one thread: sums of one output row (S8), then taps inside per output column. */
@@ -166,13 +170,12 @@ typedef struct {
   const gs_node *node;
 } job;
 
-/* y = max(y, every step-th of n words of x). */
-static void fold_max(const gs_loops *loops, gs_dtype dtype, const gs_word *x, size_t n, size_t step, gs_word *y) {
-  if (dtype == GS_S8) loops->max_s8((const int8_t *)x, n, step, (int8_t *)y);
-  else loops->max_f32((const float *)x, n, step, (float *)y);
+static void fold_max(const gs_loops *loops, gs_dtype dtype, const gs_word *x, size_t n, gs_word *y) {
+  if (dtype == GS_S8) loops->max_s8((const int8_t *)x, n, (int8_t *)y);
+  else loops->max_f32((const float *)x, n, (float *)y);
 }
 
-/* A maximum of rows, then of columns: the rows are contiguous, whatever the stride. */
+/* A maximum of rows, then of columns as they lie side by side; the stride only picks among those. */
 static void maxpool_task(void *arg, uint32_t plane, uint32_t thread) {
   const job *j = arg;
   const gs_op *op = j->node->op;
@@ -181,19 +184,20 @@ static void maxpool_task(void *arg, uint32_t plane, uint32_t thread) {
   gs_window w = gs_window_of(op);
   const gs_word *from = (const gs_word *)j->node->in[0] + (size_t)plane * x->pstride;
   gs_word *to = (gs_word *)j->node->out[0] + (size_t)plane * y->pstride;
-  gs_word *best = gs_scratch(j->s, thread), least = y->dtype == GS_S8 ? 0x80808080u : 0xFF800000u; /* -128 four times, -inf */
+  gs_word least = y->dtype == GS_S8 ? 0x80808080u : 0xFF800000u; /* -128 four times, -inf */
+  uint32_t cols = columns_read(&w, y), left = w.pl < cols ? w.pl : cols, have = cols - left < x->dims[3] ? cols - left : x->dims[3];
+  uint32_t wanted = (y->dims[3] - 1) * w.sw + 1;
+  gs_word *rows = gs_scratch(j->s, thread), *columns = rows + cols;
+  for (uint32_t i = 0; i < cols; i++) rows[i] = least;
   for (uint32_t oy = 0; oy < y->dims[2]; oy++, to += y->dims[3]) {
     int64_t iy = (int64_t)oy * w.sh - w.pt;
-    uint32_t ky, ky1, first, last;
+    uint32_t ky, ky1;
     taps_inside(iy, w.kh, w.dh, x->dims[2], &ky, &ky1);
-    memcpy(best, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], (size_t)x->dims[3] * 4);
-    while (++ky < ky1) fold_max(loops, y->dtype, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], x->dims[3], 1, best);
-    for (uint32_t ox = 0; ox < y->dims[3]; ox++) to[ox] = least;
-    for (uint32_t kx = 0; kx < w.kw; kx++) {
-      int64_t ix = (int64_t)kx * w.dw - w.pl;
-      gs_valid_range(y->dims[3], w.sw, ix, x->dims[3], &first, &last);
-      if (first < last) fold_max(loops, y->dtype, best + (ix + (int64_t)first * w.sw), last - first, w.sw, to + first);
-    }
+    memcpy(rows + left, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], (size_t)have * 4);
+    while (++ky < ky1) fold_max(loops, y->dtype, from + (size_t)(iy + (int64_t)ky * w.dh) * x->dims[3], have, rows + left);
+    memcpy(columns, rows, (size_t)wanted * 4);
+    for (uint32_t kx = 1; kx < w.kw; kx++) fold_max(loops, y->dtype, rows + (size_t)kx * w.dw, wanted, columns);
+    loops->gather(columns, 0, 1, y->dims[3], w.sw, 0, to, 0);
   }
 }
 
