@@ -51,7 +51,7 @@ def test_threads_are_held_against_their_target() -> None:
 
 
 def test_points_that_run_dense_are_kept_out_of_the_line() -> None:
-    row = {"engine": "gossamer", "axis": "density"}
+    row = {"engine": "gossamer", "axis": "density", "noisy_rounds": 0}
     sparse = [row | {"value": x, "x": x, "median_ms": 1 + x, "sparse_share": 1.0} for x in (0.1, 0.2, 0.4)]
     level = [row | {"value": x, "x": x, "median_ms": 1.4, "sparse_share": 0.0} for x in (0.8, 1.0)]
     lines = scaling.report("density", sparse + level)

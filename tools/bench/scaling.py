@@ -202,7 +202,8 @@ def report(axis: str, measured: Sequence[dict[str, Any]]) -> list[str]:
         residuals = {id(r): f"{v:+7.1%}" for r, v in zip(straight, line.residuals, strict=True)}
         for r in mine:
             residual = residuals.get(id(r), "dense kernels are faster")
-            out.append(f"  {r['value']:8g} {r['x']:10.2f} {r['median_ms']:9.3f} ms {residual}")
+            noisy = "  (disturbed)" if r["noisy_rounds"] else ""
+            out.append(f"  {r['value']:8g} {r['x']:10.2f} {r['median_ms']:9.3f} ms {residual}{noisy}")
     return out
 
 
