@@ -1,7 +1,7 @@
 """How the cost grows with the work: latency against density, width, resolution and threads, each with a straight line.
 
-MobileNetV1, int8, 1x4; LiteRT int8 dense beside it. Width and resolution are drawn against the multiply-accumulates
-that are left after pruning, since those grow with their squares. The line is fitted to relative errors, and its
+MobileNetV1, int8, 1x4; LiteRT int8 dense beside it. Width and resolution are drawn against the multiply-accumulates of
+the network before pruning, since those grow with their squares. The line is fitted to relative errors, and its
 residuals are printed: what strays from "a constant plus so much per MAC" shows there. Where the compiler chose dense
 kernels because they are faster, the cost is level: those points are printed and drawn, and kept out of the line.
 """
@@ -70,7 +70,7 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line:
 
 
 def macs(onnx: Path) -> float:
-    """Millions of multiply-accumulates with nonzero weights of one inference."""
+    """Millions of multiply-accumulates of one inference, zeros included."""
     import gossamer
     from gossamer.sparsify.layers import find_layers
 
@@ -82,7 +82,7 @@ def macs(onnx: Path) -> float:
         shape = layer.node.outputs[0].shape
         assert shape is not None
         pixels = int(np.prod(shape.numpy()[2:], dtype=np.int64))
-        total += (layer.weight.size - layer.zeros) * pixels
+        total += layer.weight.size * pixels
     return total / 1e6
 
 
@@ -202,7 +202,8 @@ def report(axis: str, measured: Sequence[dict[str, Any]]) -> list[str]:
         residuals = {id(r): f"{v:+7.1%}" for r, v in zip(straight, line.residuals, strict=True)}
         for r in mine:
             residual = residuals.get(id(r), "dense kernels are faster")
-            out.append(f"  {r['value']:8g} {r['x']:10.2f} {r['median_ms']:9.3f} ms {residual}")
+            noisy = "  (disturbed)" if r["noisy_rounds"] else ""
+            out.append(f"  {r['value']:8g} {r['x']:10.2f} {r['median_ms']:9.3f} ms {residual}{noisy}")
     return out
 
 
@@ -237,7 +238,7 @@ def draw(measured: Sequence[dict[str, Any]], path: Path) -> None:
                 for r in mine:
                     panel.annotate(f"{r['value']:g}", (r["x"], r["median_ms"]), fontsize=7, xytext=(3, -8),
                                    textcoords="offset points")  # fmt: skip
-        what = "density (share of nonzeros)" if axis == "density" else f"million nonzero MACs, by {axis}"
+        what = "density (share of nonzeros)" if axis == "density" else f"million MACs before pruning, by {axis}"
         panel.set(title=axis, xlabel=what, ylabel="median latency, ms")
         panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
