@@ -38,12 +38,12 @@ struct gs_pool {
   /* Number of the job in the upper half, tasks that nobody has claimed in the lower. A claim is one compare-and-swap. The
    * fields below change only while nothing is left to claim, and every value of this word is claimed once: whoever
    * succeeds read the fields of that job. */
-  _Atomic uint64_t claim;
-  _Atomic(gs_task) task;
+  _Alignas(64) _Atomic uint64_t claim; /* on a line of its own, like done: every claim and every end moves one between cores */
+  _Alignas(64) _Atomic(gs_task) task;
   _Atomic(void *) arg;
   atomic_uint n;
-  atomic_uint done;
-  struct worker workers[];
+  _Alignas(64) atomic_uint done;
+  _Alignas(64) struct worker workers[];
 };
 
 static void relax(void) {

@@ -154,6 +154,21 @@ static gs_status check_buffers(const gs_session *s, const void *const *inputs, v
   return GS_OK;
 }
 
+/* Operators that only walk over what the user gave read it where it lies; an input that any other operator reads, or that is an
+ * output as well, is copied to its place in the arena. */
+static void take_input(gs_session *s, const gs_tensor *t, const void *data) {
+  const gs_model *m = s->model;
+  bool copy = (uintptr_t)data % gs_dtype_size(t->dtype) != 0;
+  for (uint32_t i = 0; i < m->n_outputs; i++) copy |= m->outputs[i] == t;
+  for (uint32_t i = 0; i < m->n_ops; i++)
+    for (uint32_t k = 0; k < m->ops[i].n_in; k++)
+      copy |= m->ops[i].in[k] == t && m->ops[i].kind != GS_OP_QUANTIZE && m->ops[i].kind != GS_OP_LAYOUT;
+  if (copy) memcpy(s->arena + t->offset, data, (size_t)t->size);
+  for (uint32_t i = 0; i < m->n_ops; i++)
+    for (uint32_t k = 0; k < m->ops[i].n_in; k++)
+      if (m->ops[i].in[k] == t) s->nodes[i].in[k] = copy ? s->arena + t->offset : data;
+}
+
 /* The share of an inner node goes from its outer node's time to its own. */
 static void take_inner(const gs_session *s, uint64_t *inner_ns, uint64_t *outer, uint64_t *own) {
   uint64_t sum = 0;
@@ -172,7 +187,7 @@ static gs_status run(gs_session *s, const void *const *inputs, void *const *outp
   gs_status status = check_buffers(s, inputs, outputs, error);
   if (status != GS_OK) return status;
   const gs_model *m = s->model;
-  for (uint32_t i = 0; i < m->n_inputs; i++) memcpy(s->arena + m->inputs[i]->offset, inputs[i], (size_t)m->inputs[i]->size);
+  for (uint32_t i = 0; i < m->n_inputs; i++) take_input(s, m->inputs[i], inputs[i]);
   uint64_t before = op_ns != NULL ? gs_now_ns() : 0;
   uint64_t inner_ns[MAX_THREADS] = {0};
   s->inner_ns = op_ns != NULL ? inner_ns : NULL;

@@ -178,3 +178,21 @@ void gs_run_spans(const gs_session *s, size_t n, gs_span_task task, void *arg) {
   spans all = {task, arg, n};
   if (n) gs_pool_run(s->pool, (uint32_t)((n - 1) / SPAN + 1), span_task, &all);
 }
+
+typedef struct {
+  gs_task task;
+  void *arg;
+  uint32_t n, size;
+} batches;
+
+static void batch_task(void *arg, uint32_t index, uint32_t thread) {
+  const batches *b = arg;
+  uint32_t first = index * b->size, last = b->n - first < b->size ? b->n : first + b->size;
+  for (uint32_t i = first; i < last; i++) b->task(b->arg, i, thread);
+}
+
+void gs_run_batches(const gs_session *s, uint32_t n, gs_task task, void *arg) {
+  uint32_t threads = gs_threads(s), size = threads == 1 ? n : gs_ceil_div(n, 2 * threads);
+  batches all = {task, arg, n, size};
+  if (n) gs_pool_run(s->pool, gs_ceil_div(n, size), batch_task, &all);
+}

@@ -69,6 +69,9 @@ gs_status gs_check_same_layout(const gs_op *op, const gs_tensor *x, const gs_ten
 /* Elements as stored, padding included: what flat loops over one layout go through. */
 static inline size_t gs_stored_elements(const gs_tensor *t) { return (size_t)t->size / gs_dtype_size(t->dtype); }
 
+/* gs_pool_run for tasks that are shorter than a hand-over: several of them at a time. */
+void gs_run_batches(const gs_session *s, uint32_t n, gs_task task, void *arg);
+
 /* Cuts [0, n) into chunks over the session's threads. */
 typedef void (*gs_span_task)(void *arg, size_t first, size_t n, uint32_t thread);
 void gs_run_spans(const gs_session *s, size_t n, gs_span_task task, void *arg);

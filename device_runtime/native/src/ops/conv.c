@@ -42,16 +42,16 @@ gs_status gs_conv_check(const gs_op *op, gs_error *error) {
 }
 
 /* Rows of one tile of an inner depthwise operator, such that no two tiles share a vector of output pixels and the tile stays near
- * the core; 0 when there is no such number. Few rows would shuffle their upper and lower neighbours too often. */
+ * the core; 0 when there is no such number, or too few tiles for the threads. Few rows would shuffle their upper and lower neighbours too often. */
 static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t words) {
   uint32_t height = y->dims[2], width = y->dims[3], best = 0;
-  uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, tiles = gs_threads(s) > 1 ? 2 * gs_threads(s) : 1;
+  uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, tiles = gs_threads(s) > 1 ? 4 * gs_threads(s) : 1;
   for (uint32_t rows = 1; rows <= height; rows++) {
     if ((rows * width) % GS_PX && rows != height) continue;
     if (best && ((uint64_t)rows * width > most || gs_ceil_div(height, rows) < tiles)) break;
     best = rows;
   }
-  return (uint64_t)best * width <= 4 * most ? best : 0;
+  return (uint64_t)best * width <= 4 * most && gs_ceil_div(height, best) >= tiles ? best : 0;
 }
 
 /* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none short. */
@@ -82,7 +82,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   c->direct = pointwise && !c->lanes_in && !c->k->x_offset && !rows; /* or where widening reads it */
   c->tile = rows   ? rows * y->dims[3]
             : gemv ? 1
-                   : tile_of_rows(c, &w, y, words, gs_tile_pixels(c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels));
+                   : tile_of_rows(c, &w, y, words, gs_tile_pixels(s, c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels));
   c->tiles = gs_ceil_div(c->pixels, c->tile);
   c->row = gemv ? 1 : gs_tile_row(c->tile);
   if (rows) {

@@ -245,7 +245,7 @@ gs_status gs_dwconv_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const dw_state *d = node->state;
   job j = {s, node};
-  gs_pool_run(s->pool, node->op->out[0]->dims[0] * d->groups, dw_task, &j);
+  gs_run_batches(s, node->op->out[0]->dims[0] * d->groups, dw_task, &j);
   return GS_OK;
 }
 

@@ -43,7 +43,7 @@ gs_status gs_gemm_prepare(gs_session *s, gs_node *node, gs_error *error) {
   GS_TRY(gs_choose_mm(s, op, vector, g->kdim, &g->k, error));
   uint32_t b = gs_block(x->dtype);
   uint64_t words_in = gs_ceil_div(g->kdim, b), words_out = gs_ceil_div(g->n, b);
-  g->tile = vector ? 1 : gs_tile_pixels(g->k, words_in, g->m);
+  g->tile = vector ? 1 : gs_tile_pixels(s, g->k, words_in, g->m);
   g->tiles = gs_ceil_div(g->m, g->tile);
   uint64_t x_bytes = (words_in * g->tile * 4 + 63) / 64 * 64;
   uint64_t wide_bytes = g->k->widen & GS_WIDE_X ? words_in * g->tile * 8 : 0;

@@ -83,15 +83,16 @@ void gs_widen_tile(const gs_word *src, size_t stride, uint32_t groups, uint32_t 
 
 /* Pixels that kernels which cut K into slices like: they pass over the tile in parts that fit the first cache by themselves,
  * so that the tile only has to stay in the second, and parts of nearly equal width waste less than a narrow last one. */
-static uint32_t sliced_tile(uint64_t words_per_pixel, uint32_t pixels) {
+static uint32_t sliced_tile(const gs_session *s, uint64_t words_per_pixel, uint32_t pixels) {
   uint32_t vectors = gs_ceil_div(pixels, GS_PX), most = 16;
   while (most > 4 && words_per_pixel * most * GS_PX * 4 > 192 * 1024) most--;
-  uint32_t tiles = gs_ceil_div(vectors, most);
+  uint32_t tiles = gs_ceil_div(vectors, most), threads = gs_threads(s);
+  if (tiles < 4 * threads && vectors >= 4 * threads) tiles = gs_ceil_div(tiles, threads) * threads; /* an equal number for each */
   return gs_ceil_div(vectors, tiles) * GS_PX;
 }
 
-uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels) {
-  if (k->widen & GS_SORTED && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024) return sliced_tile(words_per_pixel, pixels);
+uint32_t gs_tile_pixels(const gs_session *s, const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels) {
+  if (k->widen & GS_SORTED && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024) return sliced_tile(s, words_per_pixel, pixels);
   uint32_t tile = k->tile_px, all = gs_round_px(pixels);
   /* Wide tiles pay while they stay in the first cache. */
   while (tile > 64 && words_per_pixel * tile * 4 > 32 * 1024) tile = (tile / 2 + GS_PX - 1) / GS_PX * GS_PX;

@@ -17,7 +17,7 @@ gs_status gs_pack_weights(gs_node *node, const gs_mm_kernel *k, uint32_t rows, u
 bool gs_can_close_up(const gs_mm_kernel *k, const gs_op *op, uint32_t taps, uint32_t cin, uint32_t groups);
 
 /* Pixels of a tile for a kernel, given words of x per pixel, so that a gathered tile stays near the core. */
-uint32_t gs_tile_pixels(const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels);
+uint32_t gs_tile_pixels(const gs_session *s, const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels);
 
 /* x as a kernel reads it is x ^ flip. */
 static inline gs_word gs_flip_word(const gs_mm_kernel *k) { return k->x_offset ? 0x80808080u : 0; }
@@ -31,11 +31,12 @@ static inline size_t gs_tile_stride(const gs_mm_kernel *k, uint32_t tile) { retu
 /* Int8 words [group][stride] to the int16 tile of a kernel with GS_WIDE_X; n is a multiple of GS_PX. */
 void gs_widen_tile(const gs_word *src, size_t stride, uint32_t groups, uint32_t n, uint32_t tile, int16_t *dst);
 
-/* How many ranges of row blocks each tile is cut into, so that few tiles still feed all threads. */
+/* How many ranges of row blocks each tile is cut into, so that few tiles still feed all threads. Every range gathers the tile anew:
+ * no more than needed. */
 static inline uint32_t gs_row_splits(const gs_session *s, uint64_t tiles, uint32_t row_blocks) {
   uint32_t threads = gs_threads(s);
-  if (threads == 1 || tiles >= 2ull * threads) return 1;
-  uint32_t splits = (uint32_t)((2ull * threads + tiles - 1) / tiles);
+  if (threads == 1 || tiles % threads == 0 || tiles >= 4ull * threads) return 1;
+  uint32_t splits = tiles > threads ? 2 : (uint32_t)((threads + tiles - 1) / tiles);
   return splits < row_blocks ? splits : row_blocks;
 }
 #endif

@@ -228,7 +228,7 @@ gs_status gs_maxpool_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   job j = {s, node};
   const gs_tensor *y = node->op->out[0];
-  gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), maxpool_task, &j);
+  gs_run_batches(s, y->dims[0] * gs_plane_groups(y), maxpool_task, &j);
   return GS_OK;
 }
 
@@ -236,6 +236,6 @@ gs_status gs_avgpool_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   job j = {s, node};
   const gs_tensor *y = node->op->out[0];
-  gs_pool_run(s->pool, y->dims[0] * gs_plane_groups(y), avgpool_task, &j);
+  gs_run_batches(s, y->dims[0] * gs_plane_groups(y), avgpool_task, &j);
   return GS_OK;
 }
