@@ -39,12 +39,13 @@ GS_INLINE void gs_stage_turned(const gs_dw_args *a, int64_t iy, int32_t first, u
       for (const uint32_t *from = row + first + 2 * i; i < n && i < whole; i++, from += 2)
         to[i] = gs_turnw(wasm_v128_xor(wasm_v128_load(from), sign));
     if (i >= n) break;
-    uint32_t edge[4];
-    for (int32_t l = 0; l < 4; l++) {
-      const int32_t px = first + 2 * i + l;
-      edge[l] = px >= 0 && px < width ? row[px] : a->pad;
-    }
-    to[i++] = gs_turnw(wasm_v128_xor(wasm_v128_load(edge), sign));
+    const int32_t px = first + 2 * i; /* by lanes: four stores and one load would stall */
+    v128_t edge = wasm_i32x4_splat((int32_t)a->pad);
+    if (px >= 0 && px < width) edge = wasm_v128_load32_lane(row + px, edge, 0);
+    if (px + 1 >= 0 && px + 1 < width) edge = wasm_v128_load32_lane(row + px + 1, edge, 1);
+    if (px + 2 >= 0 && px + 2 < width) edge = wasm_v128_load32_lane(row + px + 2, edge, 2);
+    if (px + 3 >= 0 && px + 3 < width) edge = wasm_v128_load32_lane(row + px + 3, edge, 3);
+    to[i++] = gs_turnw(wasm_v128_xor(edge, sign));
   }
 }
 
