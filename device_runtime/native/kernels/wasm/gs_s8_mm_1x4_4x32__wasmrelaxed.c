@@ -2,11 +2,11 @@
 #include "s8_dot.h"
 
 GS_ALONE static void rows32(const gs_mm_args *a, uint32_t pixel) {
-  const gs_rqw q = gs_rqw_make(&a->q);
+  const gs_tame q = gs_tame_make(&a->q);
   for (uint32_t b = a->block0; b < a->block1; b++) gs_dot_own_rows(a, &q, b, pixel, 8);
 }
 GS_ALONE static void rows16(const gs_mm_args *a, uint32_t pixel) {
-  const gs_rqw q = gs_rqw_make(&a->q);
+  const gs_tame q = gs_tame_make(&a->q);
   for (uint32_t b = a->block0; b < a->block1; b++) gs_dot_own_rows(a, &q, b, pixel, 4);
 }
 

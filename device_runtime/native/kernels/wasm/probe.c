@@ -65,7 +65,7 @@ static bool product_is_right(product *p, const gs_mm_kernel *k) {
     p->bias[i] = (int32_t)next(&state) >> 18;
     p->scale[i] = 2e-3f;
   }
-  const gs_mm_kernel *plain = gs_pick_mm(GS_ISA_SCALAR, GS_S8, k->form, 0, 8);
+  const gs_mm_kernel *plain = gs_pick_mm(GS_ISA_SCALAR, GS_S8, k->form, 0, 8, 0);
   if (multiply(p, plain, p->y[0]) != GS_OK || multiply(p, k, p->y[1]) != GS_OK) return false;
   return memcmp(p->y[0], p->y[1], sizeof p->y[0]) == 0;
 }

@@ -2,7 +2,10 @@
  * dot product takes four taps of a kernel row, and the same four pixels serve two outputs. Four output pixels at a time. */
 #ifndef GS_WASM_S8_DW_DOT_H
 #define GS_WASM_S8_DW_DOT_H
-#include "dw_rows.h"
+#include "wasm.h"
+
+#define GS_STRIP 128u                 /* output columns of a strip */
+#define GS_TURNED (GS_STRIP + 8)      /* vectors of a row: windows of up to 5, stride of up to 2, whole blocks read */
 
 /* [pixel][lane] bytes to [lane][pixel]. */
 GS_INLINE v128_t gs_turnw(v128_t v) {
@@ -36,50 +39,83 @@ GS_INLINE void gs_stage_turned(const gs_dw_args *a, int64_t iy, int32_t first, u
       for (const uint32_t *from = row + first + 2 * i; i < n && i < whole; i++, from += 2)
         to[i] = gs_turnw(wasm_v128_xor(wasm_v128_load(from), sign));
     if (i >= n) break;
-    uint32_t edge[4];
-    for (int32_t l = 0; l < 4; l++) {
-      const int32_t px = first + 2 * i + l;
-      edge[l] = px >= 0 && px < width ? row[px] : a->pad;
-    }
-    to[i++] = gs_turnw(wasm_v128_xor(wasm_v128_load(edge), sign));
+    const int32_t px = first + 2 * i; /* by lanes: four stores and one load would stall */
+    v128_t edge = wasm_i32x4_splat((int32_t)a->pad);
+    if (px >= 0 && px < width) edge = wasm_v128_load32_lane(row + px, edge, 0);
+    if (px + 1 >= 0 && px + 1 < width) edge = wasm_v128_load32_lane(row + px + 1, edge, 1);
+    if (px + 2 >= 0 && px + 2 < width) edge = wasm_v128_load32_lane(row + px + 2, edge, 2);
+    if (px + 3 >= 0 && px + 3 < width) edge = wasm_v128_load32_lane(row + px + 3, edge, 3);
+    to[i++] = gs_turnw(wasm_v128_xor(edge, sign));
   }
+}
+
+/* One line of an output row: what it reads, and n pixels at y. */
+typedef struct {
+  const v128_t *row[5];
+  const gs_dw_dot *k;
+  gs_tame q;
+  v128_t flip;
+  char *y;
+  uint32_t n;
+} gs_dot_line;
+
+GS_INLINE v128_t gs_dw_dot_four(const v128_t *const row[5], const v128_t w[5][4], v128_t bias, v128_t scale, const gs_tame *q, uint32_t ox, const int window, const int stride) {
+  v128_t acc[4];
+  GS_UNROLL for (int i = 0; i < 4; i++) acc[i] = bias;
+  GS_UNROLL for (int r = 0; r < window; r++)
+    GS_UNROLL for (int d = 0; d < (window + 3) / 4; d++) {
+      const v128_t *x = row[r] + ox * (uint32_t)stride / 2 + 2 * d;
+      GS_UNROLL for (int i = 0; i < 4; i++) {
+        if (stride == 2) acc[i] = gs_dotw(w[r][d], x[i], acc[i]);
+        else acc[i] = gs_dotw(w[r][i % 2 * 2 + d], x[i / 2], acc[i]);
+      }
+    }
+  const v128_t scales[4] = {scale, scale, scale, scale};
+  return gs_tame_bytes(acc, scales, q);
+}
+
+GS_INLINE void gs_dw_dot_line(const gs_dot_line *l, const int window, const int stride) {
+  const gs_tame q = l->q;
+  const v128_t flip = l->flip, bias = l->k->bias, scale = l->k->scale;
+  const v128_t *row[5];
+  v128_t w[5][4];
+  GS_UNROLL for (int r = 0; r < window; r++) {
+    row[r] = l->row[r];
+    GS_UNROLL for (int d = 0; d < 4; d++) w[r][d] = l->k->w[r][d];
+  }
+  uint32_t ox = 0;
+  for (; ox + 4 <= l->n; ox += 4)
+    wasm_v128_store(l->y + ox * 4, wasm_v128_xor(gs_dw_dot_four(row, w, bias, scale, &q, ox, window, stride), flip));
+  if (ox < l->n) gs_store_pixelsw(l->y + ox * 4, l->n - ox, wasm_v128_xor(gs_dw_dot_four(row, w, bias, scale, &q, ox, window, stride), flip));
 }
 
 /* n columns from ox0 on, four output pixels at a time. */
-GS_INLINE void gs_dw_dot_strip(const gs_dw_args *a, const gs_dw_dot *k, const gs_rqw *q, uint32_t ox0, uint32_t n, const int window, const int stride) {
-  v128_t ring[5][GS_STAGED / 2], *row[5];
+GS_INLINE void gs_dw_dot_strip(const gs_dw_args *a, gs_dot_line *l, uint32_t ox0, void (*line)(const gs_dot_line *), const int window, const int stride) {
+  v128_t ring[5][GS_TURNED], *row[5];
   const int held = window - stride;
   const int32_t first = (int32_t)(ox0 * (uint32_t)stride) - a->left;
-  const uint32_t cols = (n - 1) * (uint32_t)stride + (uint32_t)window;
-  const v128_t flip = wasm_i32x4_splat((int32_t)a->flip);
+  const uint32_t cols = (l->n - 1) * (uint32_t)stride + (uint32_t)window;
   int64_t iy = -(int64_t)a->top;
   for (int r = 0; r < window; r++) row[r] = ring[r];
   for (int r = 0; r < held; r++) gs_stage_turned(a, iy++, first, cols, row[r]);
-  for (uint32_t oy = 0; oy < a->oh; oy++) {
+  l->y = (char *)a->y + (size_t)ox0 * 4;
+  for (uint32_t oy = 0; oy < a->oh; oy++, l->y += (size_t)a->ow * 4) {
     for (int r = held; r < window; r++) gs_stage_turned(a, iy++, first, cols, row[r]);
-    char *y = (char *)a->y + ((size_t)oy * a->ow + ox0) * 4;
-    for (uint32_t ox = 0; ox < n; ox += 4) {
-      v128_t acc[4];
-      GS_UNROLL for (int i = 0; i < 4; i++) acc[i] = k->bias;
-      GS_UNROLL for (int r = 0; r < window; r++)
-        GS_UNROLL for (int d = 0; d < (window + 3) / 4; d++) {
-          const v128_t *x = row[r] + ox * (uint32_t)stride / 2 + 2 * d;
-          GS_UNROLL for (int i = 0; i < 4; i++) {
-            if (stride == 2) acc[i] = gs_dotw(k->w[r][d], x[i], acc[i]);
-            else acc[i] = gs_dotw(k->w[r][i % 2 * 2 + d], x[i / 2], acc[i]);
-          }
-        }
-      gs_store_pixelsw(y + (size_t)ox * 4, n - ox, wasm_v128_xor(gs_bytesw(acc, k->scale, q), flip));
-    }
-    v128_t *kept[5];
-    GS_UNROLL for (int r = 0; r < window; r++) kept[r] = row[(r + stride) % window];
-    GS_UNROLL for (int r = 0; r < window; r++) row[r] = kept[r];
+    for (int r = 0; r < window; r++) l->row[r] = row[r];
+    line(l);
+    for (int r = 0; r < window; r++) row[r] = (v128_t *)l->row[(r + stride) % window];
   }
 }
 
-GS_INLINE void gs_dw_dot_plane(const gs_dw_args *a, const int window, const int stride) {
-  const gs_dw_dot *k = a->packed;
-  const gs_rqw q = gs_rqw_make(&a->q);
-  for (uint32_t ox = 0; ox < a->ow; ox += GS_STRIP) gs_dw_dot_strip(a, k, &q, ox, a->ow - ox < GS_STRIP ? a->ow - ox : GS_STRIP, window, stride);
+GS_INLINE void gs_dw_dot_plane(const gs_dw_args *a, void (*line)(const gs_dot_line *), const int window, const int stride) {
+  gs_dot_line l = {.k = a->packed, .q = gs_tame_make(&a->q), .flip = wasm_i32x4_splat((int32_t)a->flip)};
+  for (uint32_t ox = 0; ox < a->ow; ox += GS_STRIP) {
+    l.n = a->ow - ox < GS_STRIP ? a->ow - ox : GS_STRIP;
+    gs_dw_dot_strip(a, &l, ox, line, window, stride);
+  }
 }
+
+#define GS_DW_DOT(name, window, stride)                                                  \
+  GS_ALONE static void line(const gs_dot_line *l) { gs_dw_dot_line(l, window, stride); } \
+  void name(const gs_dw_args *a) { gs_dw_dot_plane(a, line, window, stride); }
 #endif

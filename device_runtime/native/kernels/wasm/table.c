@@ -21,18 +21,18 @@
 
 #if defined(__wasm_relaxed_simd__)
 #define MM_RELAXED(M) \
-  M(gs_s8_mm_dense_4x16__wasmdot, WASMDOT, S8, DENSE, 4, 128, 128, 0) \
-  M(gs_s8_mm_1x4_4x32__wasmdot, WASMDOT, S8, 1X4, 4, 32, 128, 0) \
-  M(gs_s8_mm_4x4_4x16__wasmdot, WASMDOT, S8, 4X4, 4, 32, 128, 0) \
-  M(gs_s8_mm_4x1_4x16__wasmdot, WASMDOT, S8, 4X1, 4, 32, 128, 0) \
+  M(gs_s8_mm_dense_4x16__wasmdot, WASMDOT, S8, DENSE, 4, 128, 128, GS_TAME) \
+  M(gs_s8_mm_1x4_4x32__wasmdot, WASMDOT, S8, 1X4, 4, 32, 128, GS_TAME) \
+  M(gs_s8_mm_4x4_4x16__wasmdot, WASMDOT, S8, 4X4, 4, 32, 128, GS_TAME) \
+  M(gs_s8_mm_4x1_4x16__wasmdot, WASMDOT, S8, 4X1, 4, 32, 128, GS_TAME) \
   M(gs_f32_mm_dense_4x16__wasmrelaxed, WASMRELAXED, F32, DENSE, 4, 64, 0, 0) \
   M(gs_f32_mm_1x4_4x32__wasmrelaxed, WASMRELAXED, F32, 1X4, 4, 32, 0, 0) \
   M(gs_f32_mm_4x4_4x16__wasmrelaxed, WASMRELAXED, F32, 4X4, 4, 16, 0, 0)
 #define MM7_LIST(M) \
-  M(gs_s8_mm_dense_4x16__wasmrelaxed, WASMRELAXED, S8, DENSE, 4, 128, 0, 0) \
-  M(gs_s8_mm_1x4_4x32__wasmrelaxed, WASMRELAXED, S8, 1X4, 4, 32, 0, 0) \
-  M(gs_s8_mm_4x4_4x16__wasmrelaxed, WASMRELAXED, S8, 4X4, 4, 32, 0, 0) \
-  M(gs_s8_mm_4x1_4x16__wasmrelaxed, WASMRELAXED, S8, 4X1, 4, 32, 0, 0)
+  M(gs_s8_mm_dense_4x16__wasmrelaxed, WASMRELAXED, S8, DENSE, 4, 128, 0, GS_TAME) \
+  M(gs_s8_mm_1x4_4x32__wasmrelaxed, WASMRELAXED, S8, 1X4, 4, 32, 0, GS_TAME) \
+  M(gs_s8_mm_4x4_4x16__wasmrelaxed, WASMRELAXED, S8, 4X4, 4, 32, 0, GS_TAME) \
+  M(gs_s8_mm_4x1_4x16__wasmrelaxed, WASMRELAXED, S8, 4X1, 4, 32, 0, GS_TAME)
 #else
 #define MM_RELAXED(M)
 #endif

@@ -47,6 +47,32 @@ GS_INLINE v128_t gs_bytesw(const v128_t acc[4], v128_t scale, const gs_rqw *q) {
   return wasm_i8x16_narrow_i16x8(low, wasm_i16x8_narrow_i32x4(gs_rqw_acc(acc[2], scale, q), gs_rqw_acc(acc[3], scale, q)));
 }
 
+/* Requantisation of tame sums (GS_TAME: times their scale they fit 32 bits) where relaxed SIMD has a conversion that costs one
+ * instruction: saturating packs do most of the clamping, and what is left is done on bytes. */
+#if defined(__wasm_relaxed_simd__)
+typedef struct {
+  v128_t zp, lo, hi;
+} gs_tame;
+
+GS_INLINE gs_tame gs_tame_make(const gs_requant *q) {
+  const gs_tame t = {wasm_i16x8_splat((int16_t)q->zp), wasm_i8x16_splat((int8_t)q->lo), wasm_i8x16_splat((int8_t)q->hi)};
+  return t;
+}
+
+GS_INLINE v128_t gs_tame_round(v128_t acc, v128_t scale) {
+  return wasm_i32x4_relaxed_trunc_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), scale)));
+}
+
+/* Four accumulators, each with its scale -> sixteen bytes. */
+GS_INLINE v128_t gs_tame_bytes(const v128_t acc[4], const v128_t scale[4], const gs_tame *q) {
+  v128_t low = wasm_i16x8_narrow_i32x4(gs_tame_round(acc[0], scale[0]), gs_tame_round(acc[1], scale[1]));
+  v128_t high = wasm_i16x8_narrow_i32x4(gs_tame_round(acc[2], scale[2]), gs_tame_round(acc[3], scale[3]));
+  low = wasm_i16x8_add_sat(low, q->zp);
+  high = wasm_i16x8_add_sat(high, q->zp);
+  return wasm_i8x16_min(wasm_i8x16_max(wasm_i8x16_narrow_i16x8(low, high), q->lo), q->hi);
+}
+#endif
+
 /* Sixteen pixels of four rows, a row at a time -> sixteen pixels of four lanes. */
 GS_INLINE void gs_lanesw(int8_t *y, const int8_t *r0, const int8_t *r1, const int8_t *r2, const int8_t *r3) {
 #define GS_LOW8(a, b) wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)

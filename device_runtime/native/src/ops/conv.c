@@ -82,7 +82,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   c->direct = pointwise && !c->lanes_in && !c->k->x_offset && !rows; /* or where widening reads it */
   c->tile = rows   ? rows * y->dims[3]
             : gemv ? 1
-                   : tile_of_rows(c, &w, y, words, gs_tile_pixels(s, c->k, c->wide ? words * 2 : c->direct ? 0 : words, c->pixels));
+                   : tile_of_rows(c, &w, y, words, gs_tile_pixels(s, c->k, c->direct ? 0 : words, c->pixels));
   c->tiles = gs_ceil_div(c->pixels, c->tile);
   c->row = gemv ? 1 : gs_tile_row(c->tile);
   if (rows) {
@@ -96,7 +96,7 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   uint64_t phase_bytes = c->inside ? gs_phase_words(y, &w, c->kgroups, c->tile) * 4 : 0;
   if (c->close_up) words = gs_ceil_div(w.kh * w.kw * c->cin, 4);
   uint64_t x_bytes = c->direct ? 0 : (words * c->row * 4 + 63) / 64 * 64;
-  uint64_t wide_bytes = c->wide ? words * c->row * 8 : 0;
+  uint64_t wide_bytes = c->wide ? words * GS_WIDE_PX * 8 : 0;
   uint64_t y_bytes = c->lanes_out ? (uint64_t)(c->cout + 3) * c->row : 0;
   GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + y_bytes + open_bytes + phase_bytes + c->inner_bytes, error));
   c->x_bytes = (size_t)x_bytes;
@@ -126,7 +126,7 @@ gs_status gs_conv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   c->cin = x->dims[1] / groups;
   c->cout = y->dims[1] / groups;
   GS_TRY(plan_tiles(s, node, c, error));
-  size_t x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->row);
+  size_t x_stride = c->wide ? GS_WIDE_PX * 8 : (size_t)(c->direct ? x->pstride : c->row) * 4;
   GS_TRY(gs_pack_weights(node, c->k, y->dims[1], w.kh, w.kw, c->cin, groups, x_stride,
                          (uint64_t)y->dims[0] * c->pixels, c->close_up, c->packed, error));
   c->splits = c->inner ? 1 : gs_row_splits(s, (uint64_t)c->tiles * y->dims[0] * groups, c->packed[0].row_blocks);
@@ -182,6 +182,12 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
   return scratch;
 }
 
+/* The kernel over a tile; one that wants it wide gets it in pieces that stay in the first cache. */
+static void run_tile(const conv_state *c, gs_mm_args *a, uint8_t *scratch) {
+  if (c->wide) gs_run_wide(c->k, a, (int16_t *)(void *)(scratch + c->x_bytes));
+  else c->k->run(a);
+}
+
 static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   const job *j = arg;
   const conv_state *c = j->c;
@@ -197,12 +203,7 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   gs_mm_args a = {.npx = gs_round_px(n), .w = w, .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI]};
   if (c->pixels > 1 && a.npx < GS_PX) a.npx = GS_PX; /* a last tile of one pixel */
   a.x = c->inner ? inner_tile(j, image, px0, n, scratch, thread) : tile_x(j, xi, group, px0, n, scratch);
-  a.x_stride = c->direct && !c->wide ? (size_t)x->pstride * 4 : gs_tile_stride(c->k, c->row);
-  if (c->wide) {
-    uint32_t words = c->packed[0].groups;
-    gs_widen_tile(a.x, c->direct ? x->pstride : c->row, words, a.npx, c->row, (int16_t *)(void *)(scratch + c->x_bytes));
-    a.x = scratch + c->x_bytes;
-  }
+  a.x_stride = (size_t)(c->direct ? x->pstride : c->row) * 4;
   a.block0 = (uint32_t)((uint64_t)w->row_blocks * split / c->splits);
   a.block1 = (uint32_t)((uint64_t)w->row_blocks * (split + 1) / c->splits);
   a.q.scale = w->scale;
@@ -212,13 +213,13 @@ static void conv_task(void *arg, uint32_t index, uint32_t thread) {
   if (c->lanes_out) {
     a.y = scratch + c->x_bytes + c->wide_bytes;
     a.y_stride = (size_t)c->row * 4;
-    c->k->run(&a);
+    run_tile(c, &a, scratch);
     scatter_lanes(c, y, a.y, group, a.block0 * c->k->rows, a.block1 * c->k->rows, px0, n, yi);
     return;
   }
   a.y = yi + ((size_t)group * gs_ceil_div(c->cout, gs_block(y->dtype)) * y->pstride + px0) * 4;
   a.y_stride = (size_t)y->pstride * 4;
-  c->k->run(&a);
+  run_tile(c, &a, scratch);
 }
 
 gs_status gs_conv_run(gs_session *s, gs_node *node, gs_error *error) {

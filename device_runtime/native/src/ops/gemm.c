@@ -46,11 +46,11 @@ gs_status gs_gemm_prepare(gs_session *s, gs_node *node, gs_error *error) {
   g->tile = vector ? 1 : gs_tile_pixels(s, g->k, words_in, g->m);
   g->tiles = gs_ceil_div(g->m, g->tile);
   uint64_t x_bytes = (words_in * g->tile * 4 + 63) / 64 * 64;
-  uint64_t wide_bytes = g->k->widen & GS_WIDE_X ? words_in * g->tile * 8 : 0;
+  uint64_t wide_bytes = g->k->widen & GS_WIDE_X ? words_in * GS_WIDE_PX * 8 : 0;
   GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + words_out * g->tile * 4, error));
   g->x_bytes = (size_t)x_bytes;
   g->wide_bytes = (size_t)wide_bytes;
-  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, gs_tile_stride(g->k, g->tile), g->m, false, &g->packed, error));
+  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, g->wide_bytes ? GS_WIDE_PX * 8 : (size_t)g->tile * 4, g->m, false, &g->packed, error));
   g->splits = gs_row_splits(s, g->tiles, g->packed.row_blocks);
   return GS_OK;
 }
@@ -109,7 +109,7 @@ static void gemm_task(void *arg, uint32_t index, uint32_t thread) {
   bool x_lies_right = g->tile == 1 && !g->k->x_offset && (floats || g->kdim % 4 == 0);
   bool y_lies_right = g->tile == 1 && (floats || g->n % 4 == 0);
   if (!x_lies_right) pack_rows(op, g, x, n, (gs_word *)scratch);
-  gs_mm_args a = {.x = x_lies_right ? x : scratch, .x_stride = gs_tile_stride(g->k, g->tile),
+  gs_mm_args a = {.x = x_lies_right ? x : scratch, .x_stride = (size_t)g->tile * 4,
                   .y = y_lies_right ? out : scratch + g->x_bytes + g->wide_bytes, .y_stride = (size_t)g->tile * 4,
                   .npx = g->tile == 1 ? 1 : (n + GS_PX - 1) / GS_PX * GS_PX, .w = &g->packed,
                   .lo = op->f[GS_F_LO], .hi = op->f[GS_F_HI]};
@@ -119,12 +119,8 @@ static void gemm_task(void *arg, uint32_t index, uint32_t thread) {
   a.q.zp = y->zp;
   a.q.lo = op->p[GS_P_QLO];
   a.q.hi = op->p[GS_P_QHI];
-  if (g->wide_bytes) {
-    int16_t *wide = (int16_t *)(void *)(scratch + g->x_bytes);
-    gs_widen_tile((const gs_word *)(void *)scratch, g->tile, g->packed.groups, a.npx, g->tile, wide);
-    a.x = wide;
-  }
-  g->k->run(&a);
+  if (g->wide_bytes) gs_run_wide(g->k, &a, (int16_t *)(void *)(scratch + g->x_bytes));
+  else g->k->run(&a);
   if (y_lies_right) return;
   uint32_t c0 = a.block0 * g->k->rows, c1 = a.block1 * g->k->rows;
   unpack_rows(op, g, (const gs_word *)a.y, c0, c1 < g->n ? c1 : g->n, n, out);

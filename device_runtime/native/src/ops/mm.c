@@ -68,17 +68,33 @@ typedef int8_t bytes16 __attribute__((vector_size(16)));
 typedef int8_t bytes8 __attribute__((vector_size(8)));
 typedef int16_t words8 __attribute__((vector_size(16)));
 
-void gs_widen_tile(const gs_word *src, size_t stride, uint32_t groups, uint32_t n, uint32_t tile, int16_t *dst) {
-  for (uint32_t g = 0; g < groups; g++, src += stride, dst += (size_t)tile * 4)
+/* n words of every group, a multiple of four, to int16. */
+static void widen(const uint8_t *src, size_t stride, uint32_t groups, uint32_t n, int16_t *dst) {
+  for (uint32_t g = 0; g < groups; g++, src += stride, dst += GS_WIDE_PX * 4)
     for (uint32_t p = 0; p < n; p += 4) {
       bytes16 v;
-      memcpy(&v, src + p, 16);
+      memcpy(&v, src + (size_t)p * 4, 16);
       const bytes8 first = __builtin_shufflevector(v, v, 0, 1, 4, 5, 8, 9, 12, 13);
       const bytes8 second = __builtin_shufflevector(v, v, 2, 3, 6, 7, 10, 11, 14, 15);
       const words8 low = __builtin_convertvector(first, words8), high = __builtin_convertvector(second, words8);
       memcpy(dst + p * 2, &low, 16);
-      memcpy(dst + (size_t)tile * 2 + p * 2, &high, 16);
+      memcpy(dst + GS_WIDE_PX * 2 + p * 2, &high, 16);
     }
+}
+
+void gs_run_wide(const gs_mm_kernel *k, gs_mm_args *a, int16_t *wide) {
+  const uint8_t *x = a->x;
+  uint8_t *y = a->y;
+  const size_t stride = a->x_stride;
+  const uint32_t n = a->npx;
+  a->x = wide;
+  a->x_stride = GS_WIDE_PX * 8;
+  for (uint32_t p = 0; p < n; p += GS_WIDE_PX) {
+    a->npx = n - p < GS_WIDE_PX ? n - p : GS_WIDE_PX;
+    a->y = y + (size_t)p * 4;
+    widen(x + (size_t)p * 4, stride, a->w->groups, a->npx, wide);
+    k->run(a);
+  }
 }
 
 /* Pixels that kernels which cut K into slices like: they pass over the tile in parts that fit the first cache by themselves,

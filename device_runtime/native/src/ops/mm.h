@@ -25,11 +25,10 @@ static inline gs_word gs_flip_word(const gs_mm_kernel *k) { return k->x_offset ?
 /* Pixels between the groups of a gathered tile: an odd number of vectors, for power-of-two strides fall into few cache sets. */
 static inline uint32_t gs_tile_row(uint32_t tile) { return (tile + GS_PX - 1) / GS_PX * GS_PX | GS_PX; }
 
-/* Bytes between the groups of a tile as a kernel reads it. */
-static inline size_t gs_tile_stride(const gs_mm_kernel *k, uint32_t tile) { return (size_t)tile * (k->widen & GS_WIDE_X ? 8 : 4); }
-
-/* Int8 words [group][stride] to the int16 tile of a kernel with GS_WIDE_X; n is a multiple of GS_PX. */
-void gs_widen_tile(const gs_word *src, size_t stride, uint32_t groups, uint32_t n, uint32_t tile, int16_t *dst);
+/* Runs a kernel with GS_WIDE_X on a tile of words: GS_WIDE_PX pixels at a time are widened into `wide`, which has room for
+ * GS_WIDE_PX * 8 bytes per group. a->x and a->x_stride are those of the words; offsets were packed for GS_WIDE_PX * 8. */
+#define GS_WIDE_PX 32u
+void gs_run_wide(const gs_mm_kernel *k, gs_mm_args *a, int16_t *wide);
 
 /* How many ranges of row blocks each tile is cut into, so that few tiles still feed all threads. Every range gathers the tile anew:
  * no more than needed. */
