@@ -51,14 +51,14 @@
   M(gs_u7_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)
 
 #define DW_LIST(M)                                             \
-  M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1)                      \
-  M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2)                      \
   M(gs_s8_dw_any__avx2, AVX2, S8, 0, 0)                        \
   M(gs_f32_dw_any__avx2, AVX2, F32, 0, 0)                      \
   M(gs_s8_dw_any__avx512vnni, AVX512VNNI, S8, 0, 0)            \
   M(gs_f32_dw_any__avx512vnni, AVX512VNNI, F32, 0, 0)
 
 #define DWPAD_LIST(M)                                                                                               \
+  M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1, 0, NULL)                                                                   \
+  M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2, 0, NULL)                                                                   \
   M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1, 0, NULL)                                                                 \
   M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2, 0, NULL)                                                                 \
   M(gs_f32_dw_5x5s1__avx2, AVX2, F32, 5, 1, 0, NULL)                                                                 \
