@@ -11,7 +11,7 @@
   M(gs_s8_mm_1x4_4x1__avx2, AVX2, S8, 1X4, 4, 1, 0, 0)                         \
   M(gs_s8_mm_4x4_4x1__avx2, AVX2, S8, 4X4, 4, 1, 0, 0)                         \
   M(gs_s8_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)                         \
-  M(gs_f32_mm_dense_4x64__avx2, AVX2, F32, DENSE, 4, 64, 0, 0)                 \
+  M(gs_f32_mm_dense_4x64__avx2, AVX2, F32, DENSE, 4, 208, 0, 0)                \
   M(gs_f32_mm_1x4_64x64__avx2, AVX2, F32, 1X4, 64, 208, 0, 0)                   \
   M(gs_f32_mm_4x4_4x64__avx2, AVX2, F32, 4X4, 4, 64, 0, 0)                     \
   M(gs_f32_mm_dense_16x1__avx2, AVX2, F32, DENSE, 16, 1, 0, 0)                 \
