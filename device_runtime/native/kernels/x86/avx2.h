@@ -88,4 +88,12 @@ GS_INLINE __m128i gs_first4(uint32_t n) {
 GS_INLINE __m256i gs_first8(uint32_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)(n < 8 ? n : 8)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
+
+/* Lanes of eight columns from first on that lie in [0, width). */
+GS_INLINE __m256i gs_columns256(int64_t first, int64_t width) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const int64_t low = first < -8 ? 8 : -first, high = width - first > 8 ? 8 : width - first < 0 ? 0 : width - first;
+  return _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)(low < 0 ? 0 : low)), lane),
+                             _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)high), lane));
+}
 #endif

@@ -4,14 +4,6 @@
 #define GS_X86_AVX2_DW_F32_H
 #include "avx2.h"
 
-/* Lanes of eight columns from first on that lie in [0, width). */
-GS_INLINE __m256i gs_dw_columns256(int64_t first, int64_t width) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const int64_t low = first < -8 ? 8 : -first, high = width - first > 8 ? 8 : width - first < 0 ? 0 : width - first;
-  return _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)(low < 0 ? 0 : low)), lane),
-                             _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)high), lane));
-}
-
 /* The taps of one input row. With stride 2 two registers give a tap, in the order of pixels 0 1 4 5 2 3 6 7. */
 GS_INLINE void gs_dw_row256(const float *x, const __m256i *inside, const int k, const int stride, __m256 v[5]) {
   if (stride == 1) {
@@ -33,7 +25,7 @@ GS_INLINE void gs_dw_column256(const gs_dw_args *a, uint32_t ox, const int k, co
   const int64_t col = (int64_t)ox * stride - a->left;
   __m256i inside[6];
   GS_UNROLL for (int t = 0; t < (stride == 1 ? k : k + 1); t++)
-    inside[t] = gs_dw_columns256(col + (stride == 1 ? t : t / 2 * 2 + t % 2 * 8), a->iw);
+    inside[t] = gs_columns256(col + (stride == 1 ? t : t / 2 * 2 + t % 2 * 8), a->iw);
   __m256 w[25], part[4], v[5];
   GS_UNROLL for (int t = 0; t < k * k; t++) w[t] = _mm256_set1_ps(((const float *)a->w)[t]);
   GS_UNROLL for (int j = 0; j < parts; j++) part[j] = bias;

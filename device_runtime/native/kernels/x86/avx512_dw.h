@@ -3,17 +3,7 @@
 #ifndef GS_X86_AVX512_DW_H
 #define GS_X86_AVX512_DW_H
 #include "avx512.h"
-
-/* What pack makes of one channel group; x is read as x + 128, which the bias takes back. Taps [4d, 4d + 4) of kernel row ky are
- * entry ky*dots + d: byte 4*l + t is tap 4d + t of lane l. */
-typedef struct {
-  int32_t bias[4];
-  float scale[4];
-  int8_t w[][16];
-} gs_dw512_weights;
-#define GS_DW512_BYTES(kh, dots) (32u + (kh) * (dots) * 16u)
-
-void gs_s8_dw_pack__avx512vnni(const gs_dw_args *a, void *to);
+#include "dw_dot.h"
 
 typedef struct {
   __m512i pad, shift, turn, order, flip;
@@ -23,7 +13,7 @@ typedef struct {
 } gs_dw512;
 
 GS_INLINE gs_dw512 gs_dw512_make(const gs_dw_args *a) {
-  const gs_dw512_weights *w = a->packed;
+  const gs_dw_dot_weights *w = a->packed;
   gs_dw512 k;
   k.pad = _mm512_set1_epi32((int32_t)a->pad);
   k.shift = _mm512_set1_epi8((char)0x80);
@@ -37,7 +27,7 @@ GS_INLINE gs_dw512 gs_dw512_make(const gs_dw_args *a) {
 }
 
 GS_INLINE __m512i gs_dw512_w(const gs_dw_args *a, int entry) {
-  const gs_dw512_weights *w = a->packed;
+  const gs_dw_dot_weights *w = a->packed;
   return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)w->w[entry]));
 }
 

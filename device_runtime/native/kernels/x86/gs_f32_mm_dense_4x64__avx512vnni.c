@@ -45,8 +45,8 @@ GS_TARGET void gs_f32_mm_dense_4x64__avx512vnni(const gs_mm_args *a) {
   for (uint32_t left = a->npx / 16, p = 0; left != 0;) {
     const uint32_t units = gs_pixel_units(left);
     for (uint32_t i = 0; i < slices; i++) {
-      s.first = (uint32_t)((uint64_t)k * i / slices);
-      s.n = (uint32_t)((uint64_t)k * (i + 1) / slices) - s.first;
+      s.first = gs_slice_first(k, slices, i);
+      s.n = gs_slice_first(k, slices, i + 1) - s.first;
       for (uint32_t b = a->block0; b < a->block1; b++) {
         if (units == 5) tile(a, b, p, 5, &s);
         else if (units == 4) tile(a, b, p, 4, &s);

@@ -1,6 +1,6 @@
 /* The x86 micro-kernels: AVX2, AVX-VNNI and AVX-512 VNNI. */
 #include "../../src/kernels.h"
-#include "avx512_dw.h"
+#include "dw_dot.h"
 
 #define MM_LIST(M)                                                             \
   M(gs_s8_mm_dense_4x64__avx2, AVX2, S8, DENSE, 4, 64, 0, 1)                   \
@@ -11,7 +11,7 @@
   M(gs_s8_mm_1x4_4x1__avx2, AVX2, S8, 1X4, 4, 1, 0, 0)                         \
   M(gs_s8_mm_4x4_4x1__avx2, AVX2, S8, 4X4, 4, 1, 0, 0)                         \
   M(gs_s8_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)                         \
-  M(gs_f32_mm_dense_4x64__avx2, AVX2, F32, DENSE, 4, 64, 0, 0)                 \
+  M(gs_f32_mm_dense_4x64__avx2, AVX2, F32, DENSE, 4, 208, 0, 0)                \
   M(gs_f32_mm_1x4_64x64__avx2, AVX2, F32, 1X4, 64, 208, 0, 0)                   \
   M(gs_f32_mm_4x4_4x64__avx2, AVX2, F32, 4X4, 4, 64, 0, 0)                     \
   M(gs_f32_mm_dense_16x1__avx2, AVX2, F32, DENSE, 16, 1, 0, 0)                 \
@@ -51,22 +51,24 @@
   M(gs_u7_mm_4x1_4x1__avx2, AVX2, S8, 4X1, 4, 1, 0, 0)
 
 #define DW_LIST(M)                                             \
-  M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1)                      \
-  M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2)                      \
   M(gs_s8_dw_any__avx2, AVX2, S8, 0, 0)                        \
   M(gs_f32_dw_any__avx2, AVX2, F32, 0, 0)                      \
   M(gs_s8_dw_any__avx512vnni, AVX512VNNI, S8, 0, 0)            \
   M(gs_f32_dw_any__avx512vnni, AVX512VNNI, F32, 0, 0)
 
 #define DWPAD_LIST(M)                                                                                               \
+  M(gs_s8_dw_3x3s1__avx2, AVX2, S8, 3, 1, 0, NULL)                                                                   \
+  M(gs_s8_dw_3x3s2__avx2, AVX2, S8, 3, 2, 0, NULL)                                                                   \
   M(gs_f32_dw_3x3s1__avx2, AVX2, F32, 3, 1, 0, NULL)                                                                 \
   M(gs_f32_dw_3x3s2__avx2, AVX2, F32, 3, 2, 0, NULL)                                                                 \
   M(gs_f32_dw_5x5s1__avx2, AVX2, F32, 5, 1, 0, NULL)                                                                 \
   M(gs_f32_dw_5x5s2__avx2, AVX2, F32, 5, 2, 0, NULL)                                                                 \
-  M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
-  M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2, GS_DW512_BYTES(3, 1), gs_s8_dw_pack__avx512vnni)              \
-  M(gs_s8_dw_5x5s1__avx512vnni, AVX512VNNI, S8, 5, 1, GS_DW512_BYTES(5, 2), gs_s8_dw_pack__avx512vnni)              \
-  M(gs_s8_dw_5x5s2__avx512vnni, AVX512VNNI, S8, 5, 2, GS_DW512_BYTES(5, 2), gs_s8_dw_pack__avx512vnni)              \
+  M(gs_s8_dw_3x3s1__avxvnni, AVXVNNI, S8, 3, 1, GS_DW_DOT_BYTES(3, 1), gs_s8_dw_pack__avx2)                          \
+  M(gs_s8_dw_3x3s2__avxvnni, AVXVNNI, S8, 3, 2, GS_DW_DOT_BYTES(3, 1), gs_s8_dw_pack__avx2)                          \
+  M(gs_s8_dw_3x3s1__avx512vnni, AVX512VNNI, S8, 3, 1, GS_DW_DOT_BYTES(3, 1), gs_s8_dw_pack__avx2)              \
+  M(gs_s8_dw_3x3s2__avx512vnni, AVX512VNNI, S8, 3, 2, GS_DW_DOT_BYTES(3, 1), gs_s8_dw_pack__avx2)              \
+  M(gs_s8_dw_5x5s1__avx512vnni, AVX512VNNI, S8, 5, 1, GS_DW_DOT_BYTES(5, 2), gs_s8_dw_pack__avx2)              \
+  M(gs_s8_dw_5x5s2__avx512vnni, AVX512VNNI, S8, 5, 2, GS_DW_DOT_BYTES(5, 2), gs_s8_dw_pack__avx2)              \
   M(gs_f32_dw_3x3s1__avx512vnni, AVX512VNNI, F32, 3, 1, 0, NULL)                                                    \
   M(gs_f32_dw_3x3s2__avx512vnni, AVX512VNNI, F32, 3, 2, 0, NULL)                                                    \
   M(gs_f32_dw_5x5s1__avx512vnni, AVX512VNNI, F32, 5, 1, 0, NULL)                                                    \

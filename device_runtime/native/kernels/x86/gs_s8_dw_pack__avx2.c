@@ -1,8 +1,10 @@
-/* Packs int8 depthwise weights for vpdpbusd (avx512_dw.h), for windows of up to eight columns. */
-#include "avx512_dw.h"
+/* Packs int8 depthwise weights for vpdpbusd (dw_dot.h), for windows of up to eight columns. */
+#include "dw_dot.h"
 
-void gs_s8_dw_pack__avx512vnni(const gs_dw_args *a, void *to) {
-  gs_dw512_weights *p = to;
+#include <string.h>
+
+void gs_s8_dw_pack__avx2(const gs_dw_args *a, void *to) {
+  gs_dw_dot_weights *p = to;
   const int16_t *w = a->w;
   const uint32_t dots = (a->kw + 3) / 4;
   memset(p->w, 0, (size_t)a->kh * dots * 16);
