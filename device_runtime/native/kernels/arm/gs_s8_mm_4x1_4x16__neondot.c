@@ -2,9 +2,8 @@
 #include "neondot.h"
 #include "neon_4x1.h"
 
-GS_DOT void gs_s8_mm_4x1_4x16__neondot(const gs_mm_args *a) {
+GS_DOT_INLINE void body(const gs_mm_args *a, const gs_rqn *q, const int relu) {
   const gs_packed *w = a->w;
-  const gs_rqn q = gs_rqn_make(&a->q);
   for (uint32_t p = 0; p < a->npx; p += 16)
     for (uint32_t b = a->block0; b < a->block1; b++) {
       const int8_t *x = (const int8_t *)a->x + (size_t)p * 4;
@@ -22,6 +21,8 @@ GS_DOT void gs_s8_mm_4x1_4x16__neondot(const gs_mm_args *a) {
           acc[4 * v + 3] = vdotq_laneq_s32(acc[4 * v + 3], xv, wv, 3);
         }
       }
-      gs_store16(a, b, p, acc, &q);
+      gs_store16(a, b, p, acc, q, relu);
     }
 }
+
+GS_DOT_KERNEL(gs_s8_mm_4x1_4x16__neondot, body)
