@@ -84,9 +84,9 @@
 
 /* acc[0 .. 8*units) (two pixels each) = a bias + the entries [first, last) of one row of 1X4 weights; units of sixteen pixels.
  * bias: four times (bias, 0). */
-#define GS_MLAL_ROW_1X4(acc, units, bias, w, x_, first, last) \
+#define GS_MLAL_ROW_1X4(acc, units, bias_, w, x_, first, last) \
   do { \
-    const void *start = (bias); \
+    const void *start = (bias_); \
     const char *from = (const char *)(x_), *values = (const char *)(w)->val + (size_t)(first) * 4; \
     const uint32_t *offsets = (w)->off + (first); \
     uint32_t steps = (last) - (first); \

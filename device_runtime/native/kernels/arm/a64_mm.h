@@ -87,11 +87,11 @@
 #define REGS12(T) REGS8(T); register T q8 __asm__("v16"); register T q9 __asm__("v17"); register T q10 __asm__("v18"); register T q11 __asm__("v19")
 #define REGS16(T) REGS12(T); register T q12 __asm__("v20"); register T q13 __asm__("v21"); register T q14 __asm__("v22"); register T q15 __asm__("v23")
 #define REGS20(T) REGS16(T); register T q16 __asm__("v24"); register T q17 __asm__("v25"); register T q18 __asm__("v26"); register T q19 __asm__("v27")
-#define OUT4 "=w"(q0), "=w"(q1), "=w"(q2), "=w"(q3)
-#define OUT8 OUT4, "=w"(q4), "=w"(q5), "=w"(q6), "=w"(q7)
-#define OUT12 OUT8, "=w"(q8), "=w"(q9), "=w"(q10), "=w"(q11)
-#define OUT16 OUT12, "=w"(q12), "=w"(q13), "=w"(q14), "=w"(q15)
-#define OUT20 OUT16, "=w"(q16), "=w"(q17), "=w"(q18), "=w"(q19)
+#define OUT4 "=&w"(q0), "=&w"(q1), "=&w"(q2), "=&w"(q3)
+#define OUT8 OUT4, "=&w"(q4), "=&w"(q5), "=&w"(q6), "=&w"(q7)
+#define OUT12 OUT8, "=&w"(q8), "=&w"(q9), "=&w"(q10), "=&w"(q11)
+#define OUT16 OUT12, "=&w"(q12), "=&w"(q13), "=&w"(q14), "=&w"(q15)
+#define OUT20 OUT16, "=&w"(q16), "=&w"(q17), "=&w"(q18), "=&w"(q19)
 #define COPY4(a) ((a)[0] = q0, (a)[1] = q1, (a)[2] = q2, (a)[3] = q3)
 #define COPY8(a) (COPY4(a), (a)[4] = q4, (a)[5] = q5, (a)[6] = q6, (a)[7] = q7)
 #define COPY12(a) (COPY8(a), (a)[8] = q8, (a)[9] = q9, (a)[10] = q10, (a)[11] = q11)
@@ -110,11 +110,11 @@
 
 /* acc[0 .. 4*units) = a bias + the entries [first, last) of one row of 1X4 weights; x at the first pixel. T: the vector type of
  * acc; bias: four times the same word. */
-#define GS_ROW_1X4(acc, T, units, bias, w, x_, first, last, OP, X, W) \
+#define GS_ROW_1X4(acc, T, units, bias_, w, x_, first, last, OP, X, W) \
   do { \
     const char *from = (const char *)(x_), *values = (const char *)(w)->val + (size_t)(first) * 4; \
     const uint32_t *offsets = (w)->off + (first); \
-    const void *start = (bias); \
+    const void *start = (bias_); \
     uint32_t steps = (last) - (first); \
     if ((units) == 1) ROW_ASM(acc, T, 4, ENTRY1, SET1, OP, X, W); \
     else if ((units) == 2) ROW_ASM(acc, T, 8, ENTRY2, SET2, OP, X, W); \
@@ -139,10 +139,10 @@
 #define LD_W "ld1 {v28.16b, v29.16b, v30.16b, v31.16b}, [%[val]], #64\n"
 
 /* acc[16] = the biases of four rows + the entries [first, last) that they share (4X4 of int8, 4X1 of f32) times sixteen pixels. */
-#define GS_TILE_4X4(acc, T, bias, w, x_, first, last, OP, X, W) \
+#define GS_TILE_4X4(acc, T, bias_, w, x_, first, last, OP, X, W) \
   do { \
     REGS16(T); \
-    const void *start = (bias); \
+    const void *start = (bias_); \
     const char *from = (const char *)(x_), *values = (const char *)(w)->val + (size_t)(first) * 16; \
     const uint32_t *offsets = (w)->off + (first); \
     uint32_t steps = (last) - (first); \
@@ -175,10 +175,10 @@
   } while (0)
 
 /* acc[16] = the biases of four rows + `groups` groups in order times sixteen pixels: the dense product of four rows. */
-#define GS_TILE_DENSE(acc, T, bias, val_, x_, x_stride, groups, OP, X, W) \
+#define GS_TILE_DENSE(acc, T, bias_, val_, x_, x_stride, groups, OP, X, W) \
   do { \
     REGS16(T); \
-    const void *start = (bias); \
+    const void *start = (bias_); \
     const char *from = (const char *)(x_), *values = (const char *)(val_); \
     uint32_t steps = (groups); \
     __asm__ volatile( \

@@ -62,4 +62,4 @@ GS_DOT_INLINE void strip(const gs_dwn *k, uint32_t ox, int64_t first, const int 
   GS_DWN_ROWS(k, edge, 1, 3, 4, PLAIN, OTHER)
 }
 
-GS_DOT void gs_s8_dw_3x3s1__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 1, 6) }
+GS_DOT void gs_s8_dw_3x3s1__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(gs_dwn_make, strip, 1, 6) }

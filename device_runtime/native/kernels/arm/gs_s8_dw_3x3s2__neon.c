@@ -9,4 +9,4 @@ static __attribute__((noinline)) void narrow(const gs_dw_args *a, uint32_t oy, u
   gs_s8_dw_3x3n_narrow(a, oy, ox, first, 2);
 }
 
-void gs_s8_dw_3x3s2__neon(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 2, 9) }
+void gs_s8_dw_3x3s2__neon(const gs_dw_args *a) { GS_DWN_STRIPS(gs_dwn_make, strip, 2, 9) }

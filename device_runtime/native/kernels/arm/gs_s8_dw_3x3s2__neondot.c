@@ -56,4 +56,4 @@ GS_DOT_INLINE void strip(const gs_dwn *k, uint32_t ox, int64_t first, const int 
   GS_DWN_ROWS(k, edge, 2, 3, 2, PLAIN, OTHER)
 }
 
-GS_DOT void gs_s8_dw_3x3s2__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 2, 10) }
+GS_DOT void gs_s8_dw_3x3s2__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(gs_dwn_make, strip, 2, 10) }

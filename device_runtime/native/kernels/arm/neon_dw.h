@@ -1,4 +1,4 @@
-/* Depthwise int8 on NEON: windows of four neighbouring pixels, read where the plane lies. A strip of four output columns goes down
+/* Depthwise on NEON: windows of four neighbouring pixels, read where the plane lies. A strip of four output columns goes down
  * the plane; its windows lie at fixed columns. Those that reach over an edge are read from the nearest place inside, and a table
  * lookup puts pixels and padding where they belong; the last strip of a row starts early rather than being partial. */
 #ifndef GS_ARM_NEON_DW_H
@@ -82,8 +82,7 @@ GS_INLINE int8x16_t gs_dwn_few(const int8_t *row, int64_t n) {
 GS_INLINE int8x16_t gs_dwn_take(const gs_dwn *k, const int8_t *row, const gs_dwn_window *w, const int edge) {
   const int8x16_t v = edge == 2 && k->iw < 4 ? gs_dwn_few(row, k->iw) : vld1q_s8(row + w->at);
 #if defined(__aarch64__)
-  const int8x16x2_t both = {{v, k->pad}};
-  return vqtbl2q_s8(both, w->take);
+  return vqtbx1q_s8(k->pad, v, w->take);
 #else
   const int8x8x3_t both = {{vget_low_s8(v), vget_high_s8(v), vget_low_s8(k->pad)}};
   const int8x16_t take = vreinterpretq_s8_u8(w->take);
@@ -110,11 +109,11 @@ GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4x4_t acc, const i
   if (k->ow > 2) vst1q_lane_u32(to + 2, px, 2);
 }
 
-/* Calls strip(k, first output column, first input column, edge, relu) over the columns. reach: input columns of a strip's windows. edge: 0 no window
+/* Calls, with k = make(a), strip(k, first output column, first input column, edge, relu) over the columns. reach: input columns of a strip's windows. edge: 0 no window
  * reaches over the left or right edge of the plane, 1 some may. Where the input or the output is narrower than a window (edge 2),
  * narrow(a, oy, ox, first input column) does one row. */
-#define GS_DWN_STRIPS(strip, stride, reach)                                                \
-  const gs_dwn k = gs_dwn_make(a);                                                         \
+#define GS_DWN_STRIPS(make, strip, stride, reach)                                          \
+  const gs_dwn k = make(a);                                                                \
   for (uint32_t ox = 0;;) {                                                                \
     const int64_t first = (int64_t)ox * (stride) - k.left;                                 \
     if (k.iw < 4 || k.ow < 4)                                                              \
@@ -155,4 +154,19 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
     oy++;                                                                                                  \
     y += y_row;                                                                                            \
   }
+
+/* Four pixels of the three taps of a kernel row. */
+GS_INLINE void gs_dwn_taps3(const gs_dwn *k, const int8_t *row, const gs_dwn_window win[4], const int stride, const int edge, int8x16_t tap[3]) {
+  int8x16_t v[4];
+  GS_UNROLL for (int i = 0; i < (stride == 1 ? 3 : 4); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
+  if (stride == 1) {
+    GS_UNROLL for (int i = 0; i < 3; i++) tap[i] = v[i];
+  } else { /* windows at 0, 4, 1 and 5 */
+    const int32x4x2_t near = vuzpq_s32(vreinterpretq_s32_s8(v[0]), vreinterpretq_s32_s8(v[1]));
+    const int32x4x2_t far = vuzpq_s32(vreinterpretq_s32_s8(v[2]), vreinterpretq_s32_s8(v[3]));
+    tap[0] = vreinterpretq_s8_s32(near.val[0]);
+    tap[1] = vreinterpretq_s8_s32(near.val[1]);
+    tap[2] = vreinterpretq_s8_s32(far.val[1]);
+  }
+}
 #endif

@@ -3,25 +3,16 @@
 #define GS_ARM_NEON_DW3X3_H
 #include "neon_dw.h"
 
-/* Four pixels of the three taps of a kernel row. */
-GS_INLINE void gs_dwn_taps3(const gs_dwn *k, const int8_t *row, const gs_dwn_window win[4], const int stride, const int edge, int8x16_t tap[3]) {
-  int8x16_t v[4];
-  GS_UNROLL for (int i = 0; i < (stride == 1 ? 3 : 4); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
-  if (stride == 1) {
-    GS_UNROLL for (int i = 0; i < 3; i++) tap[i] = v[i];
-  } else { /* windows at 0, 4, 1 and 5 */
-    const int32x4x2_t near = vuzpq_s32(vreinterpretq_s32_s8(v[0]), vreinterpretq_s32_s8(v[1]));
-    const int32x4x2_t far = vuzpq_s32(vreinterpretq_s32_s8(v[2]), vreinterpretq_s32_s8(v[3]));
-    tap[0] = vreinterpretq_s8_s32(near.val[0]);
-    tap[1] = vreinterpretq_s8_s32(near.val[1]);
-    tap[2] = vreinterpretq_s8_s32(far.val[1]);
-  }
-}
-
 /* One output row of a strip; unless `plain`, rows of x that are NULL are padding. */
 GS_INLINE void gs_s8_dw_3x3n_row(const gs_dwn *k, const int8_t *const rows[3], const gs_dwn_window win[4], const int8x16_t w[9], int8_t *y,
                                  const int stride, const int edge, const int plain, const int relu) {
-  int8x16_t x[9];
+  int8x16_t x[9], again[9];
+  if (edge) { /* windows at an edge take registers that nine weights would keep: load them again */
+    const int8_t *from = k->w;
+    __asm__("" : "+r"(from));
+    GS_UNROLL for (int t = 0; t < 9; t++) again[t] = vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(const void *)(from + 4 * t)));
+    w = again;
+  }
   GS_UNROLL for (int ky = 0; ky < 3; ky++) {
     if (plain || rows[ky] != NULL) gs_dwn_taps3(k, rows[ky], win, stride, edge, x + 3 * ky);
     else x[3 * ky] = x[3 * ky + 1] = x[3 * ky + 2] = k->pad;

@@ -6,15 +6,7 @@
 #define GS_DOT __attribute__((target("dotprod")))
 #define GS_DOT_INLINE static inline __attribute__((always_inline)) GS_DOT
 
-/* acc[4*vector + row] for sixteen pixels of four rows, starting from the bias. */
-#define GS_DOT_START(acc, bias)                              \
-  int32x4_t acc[16];                                         \
-  GS_UNROLL for (int v = 0; v < 4; v++) {                    \
-    const int32x4x4_t four = vld4q_dup_s32(bias);            \
-    GS_UNROLL for (int r = 0; r < 4; r++) acc[4 * v + r] = four.val[r]; \
-  }
-
-/* Requantises and writes sixteen pixels of four rows. */
+/* Requantises and writes sixteen pixels of four rows, acc[4*vector + row]. */
 GS_DOT_INLINE void gs_store16(const gs_mm_args *a, uint32_t block, uint32_t pixel, const int32x4_t acc[16], const gs_rqn *q, const int relu) {
   const float *scale = a->q.scale + (size_t)block * 4;
   int8x16x4_t rows;
