@@ -1,5 +1,5 @@
 /* Inner loops of matrix products on aarch64, in assembly: 16 to 20 accumulators and four vectors a load (ld1) are what the
- * loops need, and compilers spill when they are given that many.
+ * loops need, and compilers spill when they are given that many. Accumulators are v8-v27; ld4r sets four of them at once.
  * OP, X, W: "sdot", "16b", "4b" for int8 (a word of x is four lanes) or "fmla", "4s", "s" for f32; both multiply a vector of
  * four pixels by one word of weights. x vectors lie in v0-v3 and v4-v7 in turns, so that an in-order core loads one group of
  * 16 pixels while it multiplies the other; the weights of four steps are in v30 or v28-v31 and taken lane by lane. */
@@ -13,17 +13,17 @@
 
 /* acc[4g + 0..3] += the group of sixteen pixels in v(base)... times lane `lane` of v30. */
 #define MUL4(OP, X, W, a0, a1, a2, a3, x0, x1, x2, x3, lane) \
-  OP " %[" a0 "].4s, " x0 "." X ", v30." W "[" lane "]\n" \
-  OP " %[" a1 "].4s, " x1 "." X ", v30." W "[" lane "]\n" \
-  OP " %[" a2 "].4s, " x2 "." X ", v30." W "[" lane "]\n" \
-  OP " %[" a3 "].4s, " x3 "." X ", v30." W "[" lane "]\n"
+  OP " " a0 ".4s, " x0 "." X ", v30." W "[" lane "]\n" \
+  OP " " a1 ".4s, " x1 "." X ", v30." W "[" lane "]\n" \
+  OP " " a2 ".4s, " x2 "." X ", v30." W "[" lane "]\n" \
+  OP " " a3 ".4s, " x3 "." X ", v30." W "[" lane "]\n"
 #define MUL4_A(OP, X, W, a0, a1, a2, a3, lane) MUL4(OP, X, W, a0, a1, a2, a3, "v0", "v1", "v2", "v3", lane)
 #define MUL4_B(OP, X, W, a0, a1, a2, a3, lane) MUL4(OP, X, W, a0, a1, a2, a3, "v4", "v5", "v6", "v7", lane)
-#define G0 "a0", "a1", "a2", "a3"
-#define G1 "a4", "a5", "a6", "a7"
-#define G2 "a8", "a9", "a10", "a11"
-#define G3 "a12", "a13", "a14", "a15"
-#define G4 "a16", "a17", "a18", "a19"
+#define G0 "v8", "v9", "v10", "v11"
+#define G1 "v12", "v13", "v14", "v15"
+#define G2 "v16", "v17", "v18", "v19"
+#define G3 "v20", "v21", "v22", "v23"
+#define G4 "v24", "v25", "v26", "v27"
 #define CALL(m, ...) m(__VA_ARGS__)
 
 /* One entry whose byte offset is in the low half of register p: 16, 32, ... 80 pixels. */
@@ -55,8 +55,13 @@
   CALL(MUL4_B, OP, X, W, G3, lane) CALL(MUL4_A, OP, X, W, G4, lane)
 
 /* The entries of one row: four at a time, then one at a time. */
-#define ROW_LOOP(ENTRY, OP, X, W) \
-  "subs %w[n], %w[n], #4\n" \
+#define SET1 "ld4r {v8.4s, v9.4s, v10.4s, v11.4s}, [%[bias]]\n"
+#define SET2 SET1 "ld4r {v12.4s, v13.4s, v14.4s, v15.4s}, [%[bias]]\n"
+#define SET3 SET2 "ld4r {v16.4s, v17.4s, v18.4s, v19.4s}, [%[bias]]\n"
+#define SET4 SET3 "ld4r {v20.4s, v21.4s, v22.4s, v23.4s}, [%[bias]]\n"
+#define SET5 SET4 "ld4r {v24.4s, v25.4s, v26.4s, v27.4s}, [%[bias]]\n"
+#define ROW_LOOP(ENTRY, SET, OP, X, W) \
+  SET "subs %w[n], %w[n], #4\n" \
   "b.lo 2f\n" \
   "1:\n" \
   "ldp w9, w10, [%[off]], #16\n" \
@@ -76,34 +81,54 @@
   "b.ne 3b\n" \
   "4:\n"
 #define ROW_CLOBBERS "x9", "x10", "x11", "x12", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v30", "cc", "memory"
-#define ACC4(a) [a0] "+w"((a)[0]), [a1] "+w"((a)[1]), [a2] "+w"((a)[2]), [a3] "+w"((a)[3])
-#define ACC8(a) ACC4(a), [a4] "+w"((a)[4]), [a5] "+w"((a)[5]), [a6] "+w"((a)[6]), [a7] "+w"((a)[7])
-#define ACC12(a) ACC8(a), [a8] "+w"((a)[8]), [a9] "+w"((a)[9]), [a10] "+w"((a)[10]), [a11] "+w"((a)[11])
-#define ACC16(a) ACC12(a), [a12] "+w"((a)[12]), [a13] "+w"((a)[13]), [a14] "+w"((a)[14]), [a15] "+w"((a)[15])
-#define ACC20(a) ACC16(a), [a16] "+w"((a)[16]), [a17] "+w"((a)[17]), [a18] "+w"((a)[18]), [a19] "+w"((a)[19])
+/* The accumulators as variables, as operands, and to acc. */
+#define REGS4(T) register T q0 __asm__("v8"); register T q1 __asm__("v9"); register T q2 __asm__("v10"); register T q3 __asm__("v11")
+#define REGS8(T) REGS4(T); register T q4 __asm__("v12"); register T q5 __asm__("v13"); register T q6 __asm__("v14"); register T q7 __asm__("v15")
+#define REGS12(T) REGS8(T); register T q8 __asm__("v16"); register T q9 __asm__("v17"); register T q10 __asm__("v18"); register T q11 __asm__("v19")
+#define REGS16(T) REGS12(T); register T q12 __asm__("v20"); register T q13 __asm__("v21"); register T q14 __asm__("v22"); register T q15 __asm__("v23")
+#define REGS20(T) REGS16(T); register T q16 __asm__("v24"); register T q17 __asm__("v25"); register T q18 __asm__("v26"); register T q19 __asm__("v27")
+#define OUT4 "=&w"(q0), "=&w"(q1), "=&w"(q2), "=&w"(q3)
+#define OUT8 OUT4, "=&w"(q4), "=&w"(q5), "=&w"(q6), "=&w"(q7)
+#define OUT12 OUT8, "=&w"(q8), "=&w"(q9), "=&w"(q10), "=&w"(q11)
+#define OUT16 OUT12, "=&w"(q12), "=&w"(q13), "=&w"(q14), "=&w"(q15)
+#define OUT20 OUT16, "=&w"(q16), "=&w"(q17), "=&w"(q18), "=&w"(q19)
+#define COPY4(a) ((a)[0] = q0, (a)[1] = q1, (a)[2] = q2, (a)[3] = q3)
+#define COPY8(a) (COPY4(a), (a)[4] = q4, (a)[5] = q5, (a)[6] = q6, (a)[7] = q7)
+#define COPY12(a) (COPY8(a), (a)[8] = q8, (a)[9] = q9, (a)[10] = q10, (a)[11] = q11)
+#define COPY16(a) (COPY12(a), (a)[12] = q12, (a)[13] = q13, (a)[14] = q14, (a)[15] = q15)
+#define COPY20(a) (COPY16(a), (a)[16] = q16, (a)[17] = q17, (a)[18] = q18, (a)[19] = q19)
 
-#define ROW_ASM(ENTRY, OP, X, W, ACC) \
-  __asm__ volatile(ROW_LOOP(ENTRY, OP, X, W) : ACC, [n] "+r"(steps), [off] "+r"(offsets), [val] "+r"(values) : [x] "r"(from) : ROW_CLOBBERS)
+#define ROW_ASM(acc, T, count, ENTRY, SET, OP, X, W) \
+  do { \
+    REGS##count(T); \
+    __asm__ volatile(ROW_LOOP(ENTRY, SET, OP, X, W) \
+                     : OUT##count, [n] "+r"(steps), [off] "+r"(offsets), [val] "+r"(values) \
+                     : [x] "r"(from), [bias] "r"(start) \
+                     : ROW_CLOBBERS); \
+    (void)COPY##count(acc); \
+  } while (0)
 
-/* acc[0 .. 4*units) += the entries [first, last) of one row of 1X4 weights; x at the first pixel. */
-#define GS_ROW_1X4(acc, units, w, x_, first, last, OP, X, W) \
+/* acc[0 .. 4*units) = a bias + the entries [first, last) of one row of 1X4 weights; x at the first pixel. T: the vector type of
+ * acc; bias: four times the same word. */
+#define GS_ROW_1X4(acc, T, units, bias_, w, x_, first, last, OP, X, W) \
   do { \
     const char *from = (const char *)(x_), *values = (const char *)(w)->val + (size_t)(first) * 4; \
     const uint32_t *offsets = (w)->off + (first); \
+    const void *start = (bias_); \
     uint32_t steps = (last) - (first); \
-    if ((units) == 1) ROW_ASM(ENTRY1, OP, X, W, ACC4(acc)); \
-    else if ((units) == 2) ROW_ASM(ENTRY2, OP, X, W, ACC8(acc)); \
-    else if ((units) == 3) ROW_ASM(ENTRY3, OP, X, W, ACC12(acc)); \
-    else if ((units) == 4) ROW_ASM(ENTRY4, OP, X, W, ACC16(acc)); \
-    else ROW_ASM(ENTRY5, OP, X, W, ACC20(acc)); \
+    if ((units) == 1) ROW_ASM(acc, T, 4, ENTRY1, SET1, OP, X, W); \
+    else if ((units) == 2) ROW_ASM(acc, T, 8, ENTRY2, SET2, OP, X, W); \
+    else if ((units) == 3) ROW_ASM(acc, T, 12, ENTRY3, SET3, OP, X, W); \
+    else if ((units) == 4) ROW_ASM(acc, T, 16, ENTRY4, SET4, OP, X, W); \
+    else ROW_ASM(acc, T, 20, ENTRY5, SET5, OP, X, W); \
   } while (0)
 
 /* Sixteen pixels in four vectors times four rows: acc[4*vector + row] += x * w[row]. */
 #define MUL16V(OP, X, W, x0, w, a0, a1, a2, a3) \
-  OP " %[" a0 "].4s, " x0 "." X ", " w "." W "[0]\n" \
-  OP " %[" a1 "].4s, " x0 "." X ", " w "." W "[1]\n" \
-  OP " %[" a2 "].4s, " x0 "." X ", " w "." W "[2]\n" \
-  OP " %[" a3 "].4s, " x0 "." X ", " w "." W "[3]\n"
+  OP " " a0 ".4s, " x0 "." X ", " w "." W "[0]\n" \
+  OP " " a1 ".4s, " x0 "." X ", " w "." W "[1]\n" \
+  OP " " a2 ".4s, " x0 "." X ", " w "." W "[2]\n" \
+  OP " " a3 ".4s, " x0 "." X ", " w "." W "[3]\n"
 #define MUL16_A(OP, X, W, w) \
   CALL(MUL16V, OP, X, W, "v0", w, G0) CALL(MUL16V, OP, X, W, "v1", w, G1) \
   CALL(MUL16V, OP, X, W, "v2", w, G2) CALL(MUL16V, OP, X, W, "v3", w, G3)
@@ -113,14 +138,16 @@
 #define TILE_CLOBBERS ROW_CLOBBERS, "v28", "v29", "v31"
 #define LD_W "ld1 {v28.16b, v29.16b, v30.16b, v31.16b}, [%[val]], #64\n"
 
-/* acc[16] += the entries [first, last) that four rows share (4X4 of int8, 4X1 of f32) times sixteen pixels. */
-#define GS_TILE_4X4(acc, w, x_, first, last, OP, X, W) \
+/* acc[16] = the biases of four rows + the entries [first, last) that they share (4X4 of int8, 4X1 of f32) times sixteen pixels. */
+#define GS_TILE_4X4(acc, T, bias_, w, x_, first, last, OP, X, W) \
   do { \
+    REGS16(T); \
+    const void *start = (bias_); \
     const char *from = (const char *)(x_), *values = (const char *)(w)->val + (size_t)(first) * 16; \
     const uint32_t *offsets = (w)->off + (first); \
     uint32_t steps = (last) - (first); \
     __asm__ volatile( \
-        "subs %w[n], %w[n], #4\n" \
+        SET4 "subs %w[n], %w[n], #4\n" \
         "b.lo 2f\n" \
         "1:\n" \
         "ldp w9, w10, [%[off]], #16\n" LD_W \
@@ -141,18 +168,21 @@
         "subs %w[n], %w[n], #1\n" \
         "b.ne 3b\n" \
         "4:\n" \
-        : ACC16(acc), [n] "+r"(steps), [off] "+r"(offsets), [val] "+r"(values) \
-        : [x] "r"(from) \
+        : OUT16, [n] "+r"(steps), [off] "+r"(offsets), [val] "+r"(values) \
+        : [x] "r"(from), [bias] "r"(start) \
         : TILE_CLOBBERS); \
+    (void)COPY16(acc); \
   } while (0)
 
-/* acc[16] += `groups` groups in order times sixteen pixels: the dense product of four rows. */
-#define GS_TILE_DENSE(acc, val_, x_, x_stride, groups, OP, X, W) \
+/* acc[16] = the biases of four rows + `groups` groups in order times sixteen pixels: the dense product of four rows. */
+#define GS_TILE_DENSE(acc, T, bias_, val_, x_, x_stride, groups, OP, X, W) \
   do { \
+    REGS16(T); \
+    const void *start = (bias_); \
     const char *from = (const char *)(x_), *values = (const char *)(val_); \
     uint32_t steps = (groups); \
     __asm__ volatile( \
-        "subs %w[n], %w[n], #4\n" \
+        SET4 "subs %w[n], %w[n], #4\n" \
         "b.lo 2f\n" \
         "1:\n" LD_W LD_A "[%[x]], %[stride]\n" LD_B "[%[x]], %[stride]\n" MUL16_A(OP, X, W, "v28") \
         LD_A "[%[x]], %[stride]\n" MUL16_B(OP, X, W, "v29") LD_B "[%[x]], %[stride]\n" MUL16_A(OP, X, W, "v30") \
@@ -167,9 +197,10 @@
         "subs %w[n], %w[n], #1\n" \
         "b.ne 3b\n" \
         "4:\n" \
-        : ACC16(acc), [n] "+r"(steps), [x] "+r"(from), [val] "+r"(values) \
-        : [stride] "r"(x_stride) \
+        : OUT16, [n] "+r"(steps), [x] "+r"(from), [val] "+r"(values) \
+        : [stride] "r"(x_stride), [bias] "r"(start) \
         : TILE_CLOBBERS); \
+    (void)COPY16(acc); \
   } while (0)
 #endif
 #endif

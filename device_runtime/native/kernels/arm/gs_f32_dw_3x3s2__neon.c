@@ -1,18 +1,4 @@
-/* Depthwise f32 3x3 stride 2: four output pixels at a time. */
-#include "neon.h"
+/* Depthwise f32 3x3 stride 2: two output rows of four pixels at a time. */
+#include "neon_dw3x3_f32.h"
 
-void gs_f32_dw_3x3s2__neon(const gs_dw_args *a) {
-  const float *w = a->w;
-  const float32x4_t lo = vdupq_n_f32(a->lo), hi = vdupq_n_f32(a->hi), bias = vdupq_n_f32(*(const float *)a->bias);
-  for (uint32_t oy = 0; oy < a->oh; oy++)
-    for (uint32_t ox = 0; ox < a->ow; ox += 4) {
-      const char *x = (const char *)a->x + (size_t)oy * 2 * a->x_row + (size_t)ox * 8;
-      float32x4_t acc = bias;
-      GS_UNROLL for (int ky = 0; ky < 3; ky++) {
-        const float *row = (const float *)(const void *)(x + (size_t)ky * a->x_row);
-        GS_UNROLL for (int kx = 0; kx < 3; kx++) acc = vfmaq_f32(acc, vld2q_f32(row + kx).val[0], vdupq_n_f32(w[3 * ky + kx]));
-      }
-      acc = vminq_f32(vmaxq_f32(acc, lo), hi);
-      gs_store_pixelsn((float *)a->y + (size_t)oy * a->ow + ox, vreinterpretq_s8_f32(acc), a->ow - ox);
-    }
-}
+GS_DWN_F32_KERNEL(gs_f32_dw_3x3s2__neon, 2, 2, 9)

@@ -14,10 +14,13 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t row, uint32_t pixel, const int
   const char *x = (const char *)a->x + (size_t)pixel * 4;
   const float32x4_t lo = vdupq_n_f32(a->lo), hi = vdupq_n_f32(a->hi);
   float32x4_t acc[20];
-  GS_UNROLL for (int v = 0; v < 4 * units; v++) acc[v] = vdupq_n_f32(((const float *)w->bias)[row]);
+  const float32x4_t bias = vdupq_n_f32(((const float *)w->bias)[row]);
 #if defined(__aarch64__)
-  GS_ROW_1X4(acc, units, w, x, w->start[row], w->start[row + 1], "fmla", "4s", "s");
+  float four[4];
+  vst1q_f32(four, bias);
+  GS_ROW_1X4(acc, float32x4_t, units, four, w, x, w->start[row], w->start[row + 1], "fmla", "4s", "s");
 #else
+  GS_UNROLL for (int v = 0; v < 4 * units; v++) acc[v] = bias;
   for (uint32_t e = w->start[row], last = w->start[row + 1]; e < last; e++) {
     const float *xe = (const float *)(const void *)(x + w->off[e]);
     const float32x4_t wv = vdupq_n_f32(((const float *)w->val)[e]);

@@ -7,34 +7,53 @@ typedef struct {
 } taps;
 
 /* acc[o] of those of n output rows that read input row r. */
-GS_DOT_INLINE void row(int32x4_t acc[2][4], const gs_dwn *k, const taps *t, const int8_t *x, const int r, const int n, const int edge,
+GS_DOT_INLINE void row(int32x4x4_t acc[2], const gs_dwn *k, const taps *t, const int8_t *x, const int r, const int n, const int edge,
                        const int plain) {
   int8x16_t px[4];
   GS_UNROLL for (int i = 0; i < 4; i++) px[i] = gs_dwdot_load(k, x, &t->win[i], edge, plain);
   GS_UNROLL for (int o = 0; o < n; o++) {
     const int ky = r - 2 * o;
     if (ky < 0 || ky > 2) continue;
-    GS_UNROLL for (int i = 0; i < 4; i++) acc[o][i] = vdotq_s32(ky == 0 ? k->bias : acc[o][i], px[i], t->w[ky]);
+    if (ky == 0) acc[o] = vld1q_s32_x4(k->bias);
+    GS_UNROLL for (int i = 0; i < 4; i++) acc[o].val[i] = vdotq_s32(acc[o].val[i], px[i], t->w[ky]);
   }
 }
 
-GS_DOT_INLINE void plain(const gs_dwn *k, const taps *t, const int8_t *x, int64_t x_row, int8_t *y, size_t y_row, const int n, const int edge) {
-  int32x4_t acc[2][4];
-  GS_UNROLL for (int r = 0; r < 2 * n + 1; r++, x += x_row) row(acc, k, t, x, r, n, edge, 1);
-  GS_UNROLL for (int o = 0; o < n; o++) gs_dwn_store(k, y + (size_t)o * y_row, acc[o][0], acc[o][1], acc[o][2], acc[o][3], edge);
+GS_DOT_INLINE void plain(const gs_dwn *k, const taps *t, const int8_t *x, int64_t x_row, int8_t *y, size_t y_row, const int n,
+                         const int edge, const int relu) {
+  int32x4x4_t acc[2];
+  GS_UNROLL for (int r = 0; r < 2 * n + 1; r++, x += x_row) {
+    row(acc, k, t, x, r, n, edge, 1);
+    if (r < 2 || r % 2) continue;
+    gs_dwn_store(k, y, acc[r / 2 - 1], edge, relu);
+    y += y_row;
+  }
 }
 
-GS_DOT_INLINE void strip(const gs_dwn *k, uint32_t ox, int64_t first, const int edge) {
+GS_DOT_INLINE void other(const gs_dwn *k, const taps *t, int64_t iy, int64_t first, int8_t *y, const int edge, const int relu) {
+  int32x4x4_t acc[2];
+  GS_UNROLL for (int r = 0; r < 3; r++) row(acc, k, t, gs_dwn_row(k, iy + r, first, edge), r, 1, edge, 0);
+  gs_dwn_store(k, y, acc[0], edge, relu);
+}
+
+GS_DOT_INLINE taps taps_of(const gs_dwn *k, int64_t first, const int edge) {
   taps t = {.w = {vld1q_s8(k->w), vld1q_s8(k->w + 16), vld1q_s8(k->w + 32)}};
   GS_UNROLL for (int i = 0; i < 4; i++) t.win[i] = gs_dwdot_window_at(k, first, 2 * i, edge);
-#define PLAIN(x, y, n) plain(k, &t, x, x_row, y, y_row, n, edge)
-#define OTHER(oy, y)                                                                                                    \
-  do {                                                                                                                  \
-    int32x4_t acc[2][4];                                                                                                \
-    GS_UNROLL for (int r = 0; r < 3; r++) row(acc, k, &t, gs_dwn_row(k, (int64_t)(oy) * 2 - k->top + r, first, edge), r, 1, edge, 0);     \
-    gs_dwn_store(k, y, acc[0][0], acc[0][1], acc[0][2], acc[0][3], edge);                                               \
-  } while (0)
+  return t;
+}
+
+/* One row of a strip, where the plane is narrower than a window: rare, and out of the way of the other loops' registers. */
+static __attribute__((noinline)) GS_DOT void narrow(const gs_dw_args *a, uint32_t oy, uint32_t ox, int64_t first) {
+  const gs_dwn k = gs_dwn_make(a);
+  const taps t = taps_of(&k, first, 2);
+  other(&k, &t, (int64_t)oy * 2 - k.top, first, k.y + ((size_t)oy * k.ow + ox) * 4, 2, 0);
+}
+
+GS_DOT_INLINE void strip(const gs_dwn *k, uint32_t ox, int64_t first, const int edge, const int relu) {
+  const taps t = taps_of(k, first, edge);
+#define PLAIN(x, y, n) plain(k, &t, x, x_row, y, y_row, n, edge, relu)
+#define OTHER(iy, y) other(k, &t, iy, first, y, edge, relu)
   GS_DWN_ROWS(k, edge, 2, 3, 2, PLAIN, OTHER)
 }
 
-GS_DOT void gs_s8_dw_3x3s2__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(strip, 2, 10) }
+GS_DOT void gs_s8_dw_3x3s2__neondot(const gs_dw_args *a) { GS_DWN_STRIPS(gs_dwn_make, strip, 2, 10) }

@@ -6,7 +6,7 @@ void gs_s8_dw_pack__neondot(const gs_dw_args *a, void *to) {
   const int16_t *w = a->w;
   const uint32_t dots = (a->kw + 3) / 4;
   memset(to, 0, GS_DWDOT_BYTES(a->kh, dots));
-  memcpy(p->bias, a->bias, sizeof p->bias);
+  for (int i = 0; i < 4; i++) memcpy(p->bias[i], a->bias, sizeof p->bias[i]);
   memcpy(p->scale, a->q.scale, sizeof p->scale);
   for (uint32_t ky = 0; ky < a->kh; ky++)
     for (uint32_t kx = 0; kx < a->kw; kx++)

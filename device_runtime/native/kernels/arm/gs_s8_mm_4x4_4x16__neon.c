@@ -7,10 +7,14 @@ void gs_s8_mm_4x4_4x16__neon(const gs_mm_args *a) {
   for (uint32_t p = 0; p < a->npx; p += 4 * GS_VECTORS)
     for (uint32_t b = a->block0; b < a->block1; b++) {
       const int8_t *x = (const int8_t *)a->x + (size_t)p * 4;
-      GS_MLAL_START(acc, (const int32_t *)w->bias + (size_t)b * 4);
+      const int32_t *bias = (const int32_t *)w->bias + (size_t)b * 4;
 #if defined(__aarch64__)
-      GS_MLAL_TILE_4X4(acc, w, x, w->start[b], w->start[b + 1]);
+      uint64_t biases[16];
+      int32x4_t acc[16];
+      gs_biases4n(biases, bias);
+      GS_MLAL_TILE_4X4(acc, biases, w, x, w->start[b], w->start[b + 1]);
 #else
+      GS_MLAL_START(acc, bias);
       const uint32_t last = w->start[b + 1];
       uint32_t e = w->start[b];
       const int8_t *val = (const int8_t *)w->val + (size_t)e * 16;

@@ -8,10 +8,14 @@ void gs_s8_mm_dense_4x16__neon(const gs_mm_args *a) {
     for (uint32_t b = a->block0; b < a->block1; b++) {
       const int8_t *x = (const int8_t *)a->x + (size_t)p * 4;
       const int8_t *val = (const int8_t *)w->val + (size_t)b * w->groups * 16;
-      GS_MLAL_START(acc, (const int32_t *)w->bias + (size_t)b * 4);
+      const int32_t *bias = (const int32_t *)w->bias + (size_t)b * 4;
 #if defined(__aarch64__)
-      GS_MLAL_TILE_DENSE(acc, val, x, a->x_stride, w->groups);
+      uint64_t biases[16];
+      int32x4_t acc[16];
+      gs_biases4n(biases, bias);
+      GS_MLAL_TILE_DENSE(acc, biases, val, x, a->x_stride, w->groups);
 #else
+      GS_MLAL_START(acc, bias);
       uint32_t g = w->groups;
       for (; g >= 2; g -= 2, x += 2 * a->x_stride, val += 32) {
         const int8x16_t p0 = vld1q_s8(x), p1 = vld1q_s8(x + a->x_stride);

@@ -29,11 +29,14 @@
 typedef struct {
   int16x8_t zp;
   int8x16_t lo, hi;
+  uint8x16_t most, turn; /* relu: hi + 128, 128 */
+  int relu;              /* zp and lo are -128, as behind every ReLU: then the clamp below is that of unsigned bytes */
 } gs_rqn;
 #else
 typedef struct {
   int16x8_t zp;
   float32x4_t lo, hi;
+  int relu; /* always 0 */
 } gs_rqn;
 #endif
 
@@ -43,7 +46,11 @@ GS_INLINE gs_rqn gs_rqn_make(const gs_requant *q) {
 #if defined(__aarch64__)
   r.lo = vdupq_n_s8((int8_t)q->lo);
   r.hi = vdupq_n_s8((int8_t)q->hi);
+  r.most = vdupq_n_u8((uint8_t)(q->hi + 128));
+  r.turn = vdupq_n_u8(0x80);
+  r.relu = q->zp == -128 && q->lo == -128;
 #else
+  r.relu = 0;
   r.lo = vdupq_n_f32((float)(q->lo - q->zp));
   r.hi = vdupq_n_f32((float)(q->hi - q->zp));
 #endif
@@ -84,10 +91,18 @@ GS_INLINE int8x8_t gs_rqn_half(int16x8_t w, const gs_rqn *q) {
 
 GS_INLINE float32x4_t gs_scaledn(int32x4_t acc, float32x4_t scale) { return vmulq_f32(vcvtq_f32_s32(acc), scale); }
 
-/* Sixteen sums of one scale (or of four lanes with theirs) to bytes. */
-GS_INLINE int8x16_t gs_rqn_16(int32x4_t a0, int32x4_t a1, int32x4_t a2, int32x4_t a3, float32x4_t scale, const gs_rqn *q) {
-  return gs_rqn_bytes(gs_rqn_words(gs_scaledn(a0, scale), gs_scaledn(a1, scale), q),
-                      gs_rqn_words(gs_scaledn(a2, scale), gs_scaledn(a3, scale), q), q);
+/* Sixteen sums of one scale (or of four lanes with theirs) to bytes; relu: q->relu, known to the compiler. */
+GS_INLINE int8x16_t gs_rqn_16(int32x4_t a0, int32x4_t a1, int32x4_t a2, int32x4_t a3, float32x4_t scale, const gs_rqn *q, const int relu) {
+  const float32x4_t v0 = gs_scaledn(a0, scale), v1 = gs_scaledn(a1, scale), v2 = gs_scaledn(a2, scale), v3 = gs_scaledn(a3, scale);
+#if defined(__aarch64__)
+  if (relu) {
+    const int16x8_t w0 = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(v0)), vcvtnq_s32_f32(v1));
+    const int16x8_t w1 = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(v2)), vcvtnq_s32_f32(v3));
+    return vreinterpretq_s8_u8(veorq_u8(vminq_u8(vqmovun_high_s16(vqmovun_s16(w0), w1), q->most), q->turn));
+  }
+#endif
+  (void)relu;
+  return gs_rqn_bytes(gs_rqn_words(v0, v1, q), gs_rqn_words(v2, v3, q), q);
 }
 
 /* Pair sums of elements 0-1 and 2-3 -> sums of elements 0-3. */

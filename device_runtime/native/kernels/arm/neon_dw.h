@@ -1,21 +1,19 @@
-/* Depthwise int8 on NEON: windows of four neighbouring pixels, read where the plane lies. A strip of four output columns goes down
+/* Depthwise on NEON: windows of four neighbouring pixels, read where the plane lies. A strip of four output columns goes down
  * the plane; its windows lie at fixed columns. Those that reach over an edge are read from the nearest place inside, and a table
  * lookup puts pixels and padding where they belong; the last strip of a row starts early rather than being partial. */
 #ifndef GS_ARM_NEON_DW_H
 #define GS_ARM_NEON_DW_H
-#include <stdbool.h>
-
 #include "neon.h"
 
 /* What pack makes of one channel group, for windows of up to 25 taps. NEON: 4 bytes a tap, one per lane. SDOT: 16 bytes for up
  * to four taps of a kernel row, byte 4*l + t for tap t of lane l. */
 typedef struct {
-  int32_t bias[4];
+  int32_t bias[4][4]; /* four times the same: an accumulator for each of four pixels in one load */
   float scale[4];
   int8_t w[][16];
 } gs_dwn_weights;
-#define GS_DWN_BYTES(taps) (32u + ((taps) * 4u + 15u) / 16u * 16u)
-#define GS_DWDOT_BYTES(kh, dots) (32u + (kh) * (dots) * 16u)
+#define GS_DWN_BYTES(taps) (80u + ((taps) * 4u + 15u) / 16u * 16u)
+#define GS_DWDOT_BYTES(kh, dots) (80u + (kh) * (dots) * 16u)
 
 void gs_s8_dw_pack__neon(const gs_dw_args *a, void *to);
 void gs_s8_dw_pack__neondot(const gs_dw_args *a, void *to);
@@ -27,7 +25,7 @@ typedef struct {
   int64_t x_row, iw, ih, top, left;
   uint32_t oh, ow;
   int8x16_t pad, flip;
-  int32x4_t bias;
+  const int32_t *bias;
   float32x4_t scale;
   const int8_t *w;
   gs_rqn q;
@@ -39,10 +37,13 @@ GS_INLINE gs_dwn gs_dwn_make(const gs_dw_args *a) {
               .oh = a->oh, .ow = a->ow};
   k.pad = vreinterpretq_s8_u32(vdupq_n_u32(a->pad));
   k.flip = vreinterpretq_s8_u32(vdupq_n_u32(a->flip));
-  k.bias = vld1q_s32(p->bias);
+  k.bias = p->bias[0];
   k.scale = vld1q_f32(p->scale);
   k.w = p->w[0];
   k.q = gs_rqn_make(&a->q);
+#if defined(__aarch64__)
+  k.q.turn = veorq_u8(k.q.turn, vreinterpretq_u8_s8(k.flip));
+#endif
   return k;
 }
 
@@ -68,17 +69,21 @@ GS_INLINE gs_dwn_window gs_dwn_window_at(const gs_dwn *k, int64_t strip, const i
   return w;
 }
 
+/* One to three pixels. */
+GS_INLINE int8x16_t gs_dwn_few(const int8_t *row, int64_t n) {
+  const uint32_t *px = (const uint32_t *)(const void *)row;
+  uint32x4_t v = vld1q_lane_u32(px, vdupq_n_u32(0), 0);
+  if (n > 1) v = vld1q_lane_u32(px + 1, v, 1);
+  if (n > 2) v = vld1q_lane_u32(px + 2, v, 2);
+  return vreinterpretq_s8_u32(v);
+}
+
 /* Bytes of a row and of the padding as `take` says. */
 GS_INLINE int8x16_t gs_dwn_take(const gs_dwn *k, const int8_t *row, const gs_dwn_window *w, const int edge) {
-  int8_t few[16] = {0};
-  const bool narrow = edge == 2 && k->iw < 4;
-  if (narrow) memcpy(few, row, (size_t)k->iw * 4);
-  const int8_t *from = narrow ? few : row + w->at;
+  const int8x16_t v = edge == 2 && k->iw < 4 ? gs_dwn_few(row, k->iw) : vld1q_s8(row + w->at);
 #if defined(__aarch64__)
-  const int8x16x2_t both = {{vld1q_s8(from), k->pad}};
-  return vqtbl2q_s8(both, w->take);
+  return vqtbx1q_s8(k->pad, v, w->take);
 #else
-  const int8x16_t v = vld1q_s8(from);
   const int8x8x3_t both = {{vget_low_s8(v), vget_high_s8(v), vget_low_s8(k->pad)}};
   const int8x16_t take = vreinterpretq_s8_u8(w->take);
   return vcombine_s8(vtbl3_s8(both, vget_low_s8(take)), vtbl3_s8(both, vget_high_s8(take)));
@@ -91,8 +96,8 @@ GS_INLINE const int8_t *gs_dwn_row(const gs_dwn *k, int64_t iy, int64_t first, c
 }
 
 /* Four requantised pixels, each word xored with flip; edge 2: fewer where the row is shorter than that. */
-GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4_t a0, int32x4_t a1, int32x4_t a2, int32x4_t a3, const int edge) {
-  const int8x16_t v = veorq_s8(gs_rqn_16(a0, a1, a2, a3, k->scale, &k->q), k->flip);
+GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4x4_t acc, const int edge, const int relu) {
+  const int8x16_t q = gs_rqn_16(acc.val[0], acc.val[1], acc.val[2], acc.val[3], k->scale, &k->q, relu), v = relu ? q : veorq_s8(q, k->flip);
   const uint32x4_t px = vreinterpretq_u32_s8(v);
   if (edge < 2 || k->ow >= 4) {
     vst1q_s8(y, v);
@@ -104,15 +109,18 @@ GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4_t a0, int32x4_t 
   if (k->ow > 2) vst1q_lane_u32(to + 2, px, 2);
 }
 
-/* Calls strip(k, first output column, first input column, edge) over the columns. reach: input columns of a strip's windows. edge: 0 no window
- * reaches over the left or right edge of the plane, 1 some may, 2 the input or the output is narrower than a window. */
-#define GS_DWN_STRIPS(strip, stride, reach)                                                \
-  const gs_dwn k = gs_dwn_make(a);                                                         \
+/* Calls, with k = make(a), strip(k, first output column, first input column, edge, relu) over the columns. reach: input columns of a strip's windows. edge: 0 no window
+ * reaches over the left or right edge of the plane, 1 some may. Where the input or the output is narrower than a window (edge 2),
+ * narrow(a, oy, ox, first input column) does one row. */
+#define GS_DWN_STRIPS(make, strip, stride, reach)                                          \
+  const gs_dwn k = make(a);                                                                \
   for (uint32_t ox = 0;;) {                                                                \
     const int64_t first = (int64_t)ox * (stride) - k.left;                                 \
-    if (k.iw < 4 || k.ow < 4) strip(&k, ox, first, 2);                                     \
-    else if (first >= 0 && first + (reach) <= k.iw) strip(&k, ox, first, 0);               \
-    else strip(&k, ox, first, 1);                                                          \
+    if (k.iw < 4 || k.ow < 4)                                                              \
+      for (uint32_t oy = 0; oy < k.oh; oy++) narrow(a, oy, ox, first);                     \
+    else if (first < 0 || first + (reach) > k.iw)                                          \
+      k.q.relu ? strip(&k, ox, first, 1, 1) : strip(&k, ox, first, 1, 0);                  \
+    else k.q.relu ? strip(&k, ox, first, 0, 1) : strip(&k, ox, first, 0, 0);               \
     if (ox + 4 >= k.ow) break;                                                             \
     ox = ox + 8 <= k.ow ? ox + 4 : k.ow - 4;                                               \
   }
@@ -126,7 +134,7 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
 }
 
 /* Calls plain(x, y, n) over the output rows, `many` plain ones at a time, else one: x is the first input row (edge 0: from the
- * strip's first column on), y the output of the strip; and other(oy, y) for the rows that are not plain. */
+ * strip's first column on), y the output of the strip; and other(iy, y) for the rows that are not plain. */
 #define GS_DWN_ROWS(k, edge, stride, window, many, plain, other)                                          \
   uint32_t plain0, plain1, oy = 0;                                                                         \
   gs_dwn_plain(k, stride, window, &plain0, &plain1);                                                       \
@@ -134,7 +142,7 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
   const size_t y_row = (size_t)(k)->ow * 4;                                                                \
   const int64_t x_row = (k)->x_row;                                                                        \
   while (oy < (k)->oh) {                                                                                   \
-    if (oy == plain0 && (edge) < 2) {                                                                      \
+    if (oy == plain0) {                                                                                 \
       const int8_t *x = (k)->x + ((edge) ? 0 : first * 4) + ((int64_t)oy * (stride) - (k)->top) * x_row;                              \
       uint32_t left = plain1 > oy ? plain1 - oy : 0;                                                       \
       oy += left;                                                                                          \
@@ -142,8 +150,23 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
       for (; left != 0; left--, x += (stride) * x_row, y += y_row) plain(x, y, 1);                         \
       if (oy == (k)->oh) break;                                                                            \
     }                                                                                                      \
-    other(oy, y);                                                                                          \
+    other((int64_t)oy * (stride) - (k)->top, y);                                                           \
     oy++;                                                                                                  \
     y += y_row;                                                                                            \
   }
+
+/* Four pixels of the three taps of a kernel row. */
+GS_INLINE void gs_dwn_taps3(const gs_dwn *k, const int8_t *row, const gs_dwn_window win[4], const int stride, const int edge, int8x16_t tap[3]) {
+  int8x16_t v[4];
+  GS_UNROLL for (int i = 0; i < (stride == 1 ? 3 : 4); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
+  if (stride == 1) {
+    GS_UNROLL for (int i = 0; i < 3; i++) tap[i] = v[i];
+  } else { /* windows at 0, 4, 1 and 5 */
+    const int32x4x2_t near = vuzpq_s32(vreinterpretq_s32_s8(v[0]), vreinterpretq_s32_s8(v[1]));
+    const int32x4x2_t far = vuzpq_s32(vreinterpretq_s32_s8(v[2]), vreinterpretq_s32_s8(v[3]));
+    tap[0] = vreinterpretq_s8_s32(near.val[0]);
+    tap[1] = vreinterpretq_s8_s32(near.val[1]);
+    tap[2] = vreinterpretq_s8_s32(far.val[1]);
+  }
+}
 #endif

@@ -11,6 +11,15 @@ GS_INLINE int32x4_t gs_biasn(int32_t bias) { return vreinterpretq_s32_u64(vdupq_
   int32x4_t acc[8 * GS_VECTORS];        \
   GS_UNROLL for (int i = 0; i < 8 * GS_VECTORS; i++) acc[i] = gs_biasn((bias)[i / (2 * GS_VECTORS)])
 
+/* The biases of four rows, four times (bias, 0) each, as the loops in assembly take them. */
+GS_INLINE void gs_biases4n(uint64_t to[16], const int32_t *bias) {
+  GS_UNROLL for (int r = 0; r < 4; r++) {
+    const uint64x2_t two = vdupq_n_u64((uint32_t)bias[r]);
+    vst1q_u64(to + 4 * r, two);
+    vst1q_u64(to + 4 * r + 2, two);
+  }
+}
+
 /* acc += two groups times the weights of four rows: 16 weights of the first group, then 16 of the second. */
 GS_INLINE void gs_rows_pairn(int32x4_t acc[8 * GS_VECTORS], const int8x16_t p0[GS_VECTORS], const int8x16_t p1[GS_VECTORS],
                              const int8_t *val) {

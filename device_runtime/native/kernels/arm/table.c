@@ -35,7 +35,9 @@
 
 #define DWPAD_NEON(M) \
   M(gs_s8_dw_3x3s1__neon, NEON, S8, 3, 1, GS_DWN_BYTES(9), gs_s8_dw_pack__neon) \
-  M(gs_s8_dw_3x3s2__neon, NEON, S8, 3, 2, GS_DWN_BYTES(9), gs_s8_dw_pack__neon)
+  M(gs_s8_dw_3x3s2__neon, NEON, S8, 3, 2, GS_DWN_BYTES(9), gs_s8_dw_pack__neon) \
+  M(gs_f32_dw_3x3s1__neon, NEON, F32, 3, 1, 0, NULL) \
+  M(gs_f32_dw_3x3s2__neon, NEON, F32, 3, 2, 0, NULL)
 
 #if defined(__aarch64__)
 #define DWPAD_NEONDOT(M) \
@@ -48,8 +50,6 @@
 
 #define DW_LIST(M) \
   M(gs_s8_dw_any__neon, NEON, S8, 0, 0) \
-  M(gs_f32_dw_3x3s1__neon, NEON, F32, 3, 1) \
-  M(gs_f32_dw_3x3s2__neon, NEON, F32, 3, 2) \
   M(gs_f32_dw_any__neon, NEON, F32, 0, 0)
 
 #define BINARY_LIST(M) \
