@@ -60,6 +60,7 @@ class OpInfoStruct(ctypes.Structure):
         ("bytes_in", ctypes.c_uint64),
         ("bytes_out", ctypes.c_uint64),
         ("bytes_weights", ctypes.c_uint64),
+        ("fused", ctypes.c_uint32),
     ]
 
 

@@ -23,7 +23,8 @@ class OpTime:
 
     ``macs`` counts the multiply-accumulates of the dense operator, ``macs_executed`` those that its kernel does.
     ``sparsity_percent`` is the share of zero weights; ``None`` for operators without weights.
-    ``share_percent`` is of the sum of all operators' medians.
+    ``share_percent`` is of the sum of all operators' medians. ``fused``: a depthwise operator that runs inside the
+    pointwise one behind it, tile by tile; its time is its share of that one's.
     """
 
     index: int
@@ -39,6 +40,7 @@ class OpTime:
     input_bytes: int
     output_bytes: int
     weight_bytes: int
+    fused: bool
     median_us: float
     min_us: float
     p90_us: float
@@ -145,7 +147,7 @@ class Profile:
                 f"{op.input_bytes / 1e3:.1f}",
                 f"{op.output_bytes / 1e3:.1f}",
                 f"{op.weight_bytes / 1e3:.1f}",
-                op.kernel or "-",
+                (op.kernel or "-") + (" (fused)" if op.fused else ""),
                 _short(op.source or op.name),
             ]
             for op in (ops[:limit] if limit is not None else ops)
@@ -296,6 +298,7 @@ def _op_time(index: int, info: OpInfo, us: npt.NDArray[np.float64], median: floa
         input_bytes=info.input_bytes,
         output_bytes=info.output_bytes,
         weight_bytes=info.weight_bytes,
+        fused=info.fused,
         median_us=median,
         min_us=float(us.min()),
         p90_us=float(np.percentile(us, 90)),

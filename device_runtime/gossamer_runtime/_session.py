@@ -41,7 +41,8 @@ class Port(NamedTuple):
 
 
 class OpInfo(NamedTuple):
-    """One operator of a session, as the core describes it. ``dtype`` is numpy's name; sizes in bytes."""
+    """One operator of a session, as the core describes it. ``dtype`` is numpy's name; sizes in bytes. ``fused``: a
+    depthwise operator that runs inside the pointwise one behind it, tile by tile."""
 
     name: str
     source: str
@@ -56,6 +57,7 @@ class OpInfo(NamedTuple):
     input_bytes: int
     output_bytes: int
     weight_bytes: int
+    fused: bool
 
 
 class Session:
@@ -419,6 +421,7 @@ def op_infos(session: Session) -> list[OpInfo]:
                 input_bytes=info.bytes_in,
                 output_bytes=info.bytes_out,
                 weight_bytes=info.bytes_weights,
+                fused=bool(info.fused),
             )
         )
     return found

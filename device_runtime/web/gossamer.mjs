@@ -19,7 +19,7 @@ export { GossamerError, detect };
 
 const ERROR_BYTES = 260;
 const IO_BYTES = 48;
-const OP_BYTES = 80;
+const OP_BYTES = 88;
 const ISA_BEST = 255;
 const ALIGN = 64;
 
@@ -349,6 +349,7 @@ export class Session {
         bytes_in: number(4),
         bytes_out: number(5),
         bytes_weights: number(6),
+        fused: v.getUint32(info + 80, true) !== 0,
       };
     });
     core.free(info);

@@ -22,6 +22,8 @@ class Net(Builder):
         super().__init__(seed)
         self.dtype = dtype
         self.results: list[Tensor] = []
+        self.steady = False
+        """Float weights are scaled so that values keep their size through many layers; int8 values always do."""
 
     @property
     def quantised(self) -> bool:
@@ -45,6 +47,10 @@ class Net(Builder):
             norms = np.sqrt((values.astype(np.float64).reshape(values.shape[0], -1) ** 2).sum(1))
             spread = self.rng.uniform(0.5, 1.2, norms.size)
             scale.data = (spread * 40 / (50 * norms + 100)).astype(np.float32)  # type: ignore[union-attr]
+        elif self.steady and kind in (OpKind.CONV, OpKind.DWCONV):
+            made = self.ops[-1]
+            values = made.weights.dense if made.weights else made.inputs[1].data  # type: ignore[union-attr]
+            values /= np.sqrt((values.reshape(values.shape[0], -1) ** 2).sum(1).mean())
         return y
 
     def window_op(
@@ -202,4 +208,23 @@ def _axis(b: Net, size: int, out: int, dtype: DType) -> list[Tensor]:
     return [b.const(index), b.const(weight)]
 
 
-PLANS = {"convolutions": convolutions, "vectors": vectors, "elementwise": elementwise}
+def pairs(dtype: DType) -> Plan:
+    """Depthwise operators that only a pointwise one reads, first convolutions of one to three channels, strides of two
+    over even widths, and more columns than one slice of a matrix holds."""
+    b = Net(14, dtype)
+    b.steady = True
+    for channels, k in ((1, 5), (2, 3), (3, 7)):
+        x = b.conv(b.to_cb(b.input((2, channels, 26, 32), dtype)), 24, k, 2)
+        for i, pattern in enumerate(PATTERNS):
+            density = 1.0 if pattern == "dense" else 0.5 if pattern == "2:4" else 0.3
+            window = ((3, 3), (1, 1)) if i % 2 else ((5, 5), (2, 2))
+            y = b.depthwise_any(x, window[0], s=window[1], pad=(window[0][0] // 2,) * 4)
+            b.show(b.conv(y, 21 + i, 1, pattern=pattern, density=density))
+    wide = b.conv(x, 190, 1)
+    for pattern in ("dense", "1x4", "4x4"):
+        b.show(b.conv(wide, 66, 3, pattern=pattern, density=0.2 if pattern != "dense" else 1.0))
+    b.show(b.conv(b.depthwise_any(wide, (3, 3), pad=(0, 1, 1, 0)), 30, 1))
+    return b.plan(*b.results)
+
+
+PLANS = {"pairs": pairs, "convolutions": convolutions, "vectors": vectors, "elementwise": elementwise}

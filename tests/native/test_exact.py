@@ -71,9 +71,10 @@ def test_targets_agree(plan: str, dtype: str, name: str, tmp_path: Path) -> None
             np.testing.assert_allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, err_msg=f"output {i}")
 
 
+@pytest.mark.parametrize("plan", ["convolutions", "pairs"])
 @pytest.mark.parametrize("threads", [2, 5])
-def test_threads_change_nothing(threads: int) -> None:
-    data, inputs, expected = case("convolutions", "int8")
+def test_threads_change_nothing(threads: int, plan: str) -> None:
+    data, inputs, expected = case(plan, "int8")
     with Session(data, threads=threads, verify=False) as session:
         got = session.run(dict(zip([p.name for p in session.inputs], inputs, strict=True)))
         for port, y in zip(session.outputs, expected, strict=True):
@@ -89,10 +90,14 @@ def test_no_hot_operator_runs_scalar_kernels(plan: str, dtype: str) -> None:
         pytest.skip("this machine has no vector instruction set that the core knows")
     data, _, _ = case(plan, dtype)
     with Session(data, verify=False) as session:
-        kernels = [(o.name, o.kernel) for o in op_infos(session) if o.kind in ("Conv", "DepthwiseConv", "Gemm")]
+        infos = op_infos(session)
+        kernels = [(o.name, o.kernel) for o in infos if o.kind in ("Conv", "DepthwiseConv", "Gemm")]
+        # Depthwise weights of more than eight bits have a 3x3 kernel on AVX2 alone.
+        wide = [name for name, kernel in kernels if "_dw_3x3" in kernel and kernel.endswith("__avx2")]
         kernels += [(o.name, o.kernel) for o in op_infos(session) if o.kind == "Binary" and o.dtype == "int8"]
     assert kernels
+    assert len(wide) <= 1
     for name, kernel in kernels:
         assert "scalar" not in kernel, f"{name} runs {kernel} on a machine with {best}"
-        if best == "avx512vnni":
+        if best == "avx512vnni" and name not in wide:
             assert kernel.endswith("__avx512vnni"), f"{name} runs {kernel}"

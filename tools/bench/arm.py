@@ -89,7 +89,9 @@ def instruction_rows(cpus: Sequence[str], sparsity: Sequence[float], pattern: st
     return rows
 
 
-def _row(engine: str, cpu: str, pattern: str, sparsity: float, instructions: int, mix: dict[str, int]) -> dict[str, Any]:
+def _row(
+    engine: str, cpu: str, pattern: str, sparsity: float, instructions: int, mix: dict[str, int]
+) -> dict[str, Any]:
     return {
         "host": f"qemu {cpu}",
         "model": MODEL,
@@ -128,7 +130,9 @@ def loop_rows() -> list[dict[str, Any]]:
 
 def _show_instructions(rows: Sequence[dict[str, Any]], functions: bool) -> None:
     click.echo(f"\nInstructions of one inference, {MODEL} 1.0/224 int8, one thread, under qemu-user [millions]")
-    click.echo(f"{'processor':12s} {'engine':9s} {'pattern':8s} {'sparsity':>8s} {'M':>8s} {'ratio':>6s} {'target':>6s}")
+    click.echo(
+        f"{'processor':12s} {'engine':9s} {'pattern':8s} {'sparsity':>8s} {'M':>8s} {'ratio':>6s} {'target':>6s}"
+    )
     for row in rows:
         ratio, target = row.get("ratio"), row.get("target")
         mark = "" if ratio is None or target is None else "ok" if ratio >= target else SHORT
@@ -143,7 +147,9 @@ def _show_instructions(rows: Sequence[dict[str, Any]], functions: bool) -> None:
 
 def _show_loops(rows: Sequence[dict[str, Any]]) -> None:
     click.echo("\nInner loops: cycles per product by llvm-mca, stack accesses, instructions of one iteration")
-    click.echo(f"{'loop':32s} {'MACs':>6s} {'instr/MAC':>9s} " + " ".join(f"{p:>12s}" for p in arm_loops.PROCESSORS) + " stack")
+    click.echo(
+        f"{'loop':32s} {'MACs':>6s} {'instr/MAC':>9s} " + " ".join(f"{p:>12s}" for p in arm_loops.PROCESSORS) + " stack"
+    )
     for row in rows:
         size = int(str(row["mix"]).partition(":")[0])
         cycles = " ".join(f"{row[f'{p}_cycles_per_mac']:12.4f}" for p in arm_loops.PROCESSORS)

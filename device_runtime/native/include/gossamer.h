@@ -88,6 +88,7 @@ typedef struct {
   uint64_t weight_count;  /* dense weights */
   uint64_t weight_nonzero;
   uint64_t bytes_in, bytes_out, bytes_weights;
+  uint32_t fused; /* 1: a depthwise operator that runs inside the pointwise one behind it, tile by tile; its time is its share */
 } gs_op_info;
 
 /* A tensor handed to an external backend: row-major, read-only for inputs. */

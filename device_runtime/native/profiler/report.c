@@ -106,10 +106,10 @@ bool report_json(const report *r, const gs_model *model, const gs_session *sessi
            info.kernel, dtype_name(info.dtype));
     print_statistics(&s);
     printf(", \"macs\": %llu, \"macs_executed\": %llu, \"weight_count\": %llu, \"weight_nonzero\": %llu, \"bytes_in\": %llu, "
-           "\"bytes_out\": %llu, \"bytes_weights\": %llu}",
+           "\"bytes_out\": %llu, \"bytes_weights\": %llu, \"fused\": %s}",
            (unsigned long long)info.macs, (unsigned long long)info.macs_executed, (unsigned long long)info.weight_count,
            (unsigned long long)info.weight_nonzero, (unsigned long long)info.bytes_in, (unsigned long long)info.bytes_out,
-           (unsigned long long)info.bytes_weights);
+           (unsigned long long)info.bytes_weights, info.fused ? "true" : "false");
   }
   printf("\n ]}\n");
   free(sorted);

@@ -241,6 +241,7 @@ gs_status gs_session_op_info(const gs_session *session, uint32_t i, gs_op_info *
   info->macs_executed = node->macs_executed;
   info->weight_count = node->weight_count;
   info->weight_nonzero = node->weight_nonzero;
+  info->fused = node->is_inner;
   for (uint32_t k = 0; k < op->n_in; k++) {
     if (op->in[k] == NULL) continue;
     if (op->in[k]->place == GS_PLACE_CONST)
