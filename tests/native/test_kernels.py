@@ -77,7 +77,7 @@ def test_wasm_relaxed(isa: str) -> None:
 
 @pytest.mark.slow
 def test_an_engine_that_gets_the_dot_product_wrong_is_found_out() -> None:
-    """The baseline compiler of Node 20 does; whatever an engine's first tier is, what the probe lets through is right."""
+    """The baseline compiler of Node 20 does. Whatever an engine starts with, what the probe lets through is right."""
     node = runners.node("--experimental-wasm-relaxed-simd")
     command = [*node, str(HERE / "wasi.mjs"), str(runners.artefact("wasm-relaxed-check"))]
     version = subprocess.run([node[0], "--version"], capture_output=True, text=True, check=True).stdout
