@@ -213,7 +213,8 @@ def parse_isa(name: str | None) -> int:
     if value < 0:
         raise InputError(
             f"no instruction set is called {name!r}",
-            hint="use scalar, avx2, avxvnni, avx512vnni, neon, neondot, wasm128, wasmrelaxed, or None for the best",
+            hint="use scalar, avx2, avxvnni, avx512vnni, neon, neondot, wasm128, wasmrelaxed, "
+            "wasmdot, or None for the best",
         )
     return value
 

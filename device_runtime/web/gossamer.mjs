@@ -59,7 +59,7 @@ const ALIGN = 64;
  * @typedef {object} Options
  * @property {Uint8Array[]} [trustedKeys] Ed25519 public keys, 32 bytes each; the bundle must be signed by one of them
  * @property {boolean} [verify] false opens a bundle without looking at its signature (default true)
- * @property {string} [isa] use no kernel above this one: scalar, wasm128, wasmrelaxed (default: the best)
+ * @property {string} [isa] use no kernel above this one: scalar, wasm128, wasmrelaxed, wasmdot (default: the best)
  * @property {boolean} [relaxed] false keeps to the SIMD128 build where relaxed SIMD exists too
  * @property {string | URL} [base] folder of the two .wasm files, with a slash at its end (default: beside this file)
  */
@@ -180,7 +180,7 @@ export class Session {
     core.bytes(address, text.length).set(text);
     const isa = core.api.gs_isa_parse(address);
     core.free(address);
-    if (isa < 0) throw new GossamerError('ARGUMENT', `no instruction set is called '${name}'; use scalar, wasm128 or wasmrelaxed`);
+    if (isa < 0) throw new GossamerError('ARGUMENT', `no instruction set is called '${name}'; use scalar, wasm128, wasmrelaxed or wasmdot`);
     return isa;
   }
 

@@ -24,7 +24,7 @@ Loads a bundle, runs it in WASM and prints the time of every operator.
   --runs N         timed runs, 1..1000000 (default 50)
   --warmup N       runs before them, 0..1000000 (default 5)
   --threads N      1: this build has no threads
-  --isa NAME       use no kernel above this instruction set: scalar, wasm128, wasmrelaxed (default best)
+  --isa NAME       use no kernel above this instruction set: scalar, wasm128, wasmrelaxed, wasmdot (default best)
   --seed N         seed of the pattern, 1..4294967295 (default 1)
   --verify KEY     refuse the bundle unless this Ed25519 public key (64 hexadecimal digits) signed it
   --wasm FOLDER    folder of gossamer.wasm and gossamer-relaxed.wasm (default: beside this file, else the build folder)

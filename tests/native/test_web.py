@@ -63,8 +63,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("build", ["wasm", "wasm-relaxed"])
 def test_in_node(build: str, bundles: Path) -> None:
-    flags = ["--experimental-wasm-relaxed-simd"] if build == "wasm-relaxed" else []
-    command = runners.node(*flags)
+    command = runners.node(*(runners.RELAXED if build == "wasm-relaxed" else ()))
     wasm = runners.artefact(build).parent
     description = json.loads((bundles / "cases.json").read_text()) | {
         "wasm": str(wasm),

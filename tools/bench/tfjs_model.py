@@ -1,7 +1,7 @@
 """A network for TensorFlow.js: the operators of an ONNX graph as JSON and one file of float32 weights, channels last.
 
-TensorFlow.js has no reader of ONNX or TFLite that still works; ``web/tfjs_graph.mjs`` runs these files with the operators
-of its core.
+TensorFlow.js has no reader of ONNX or TFLite that still works; ``web/tfjs_graph.mjs`` runs these files with the
+operators of its core.
 """
 
 from __future__ import annotations

@@ -20,14 +20,13 @@ from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 
 from tools.bench import plots, table
 from tools.bench.agree import References
 from tools.bench.contenders import Contender
 from tools.bench.models import CACHE, MODELS, PRECISIONS, Variant, export, input_shape, sample
 from tools.bench.native import numbers, words
-from tools.bench.process import MissingEngineError
+from tools.bench.process import EngineFailedError
 from tools.bench.table import Row
 from tools.bench.tfjs_model import write as write_tfjs
 from tools.bench.web_hosts import (
@@ -81,7 +80,8 @@ class Report:
     @property
     def disagree(self) -> list[str]:
         """Subjects whose output is not that of their graph."""
-        return [f"{r['host']} {r['model']} {table.label(r)} {r['sparsity']:.0%}" for r in self.rows if not r["agrees"]]
+        wrong = [r for r in self.rows if r["agrees"] is False]
+        return [f"{r['host']} {r['model']} {table.label(r)} {r['sparsity']:.0%}" for r in wrong]
 
 
 def subjects(
@@ -150,8 +150,14 @@ def measure(
                 report.failed.append(f"{host} {model} {s.engine} {s.variant.label}: {got['error'].splitlines()[0]}")
                 continue
             cold = [run(host, common | {"subjects": [plan], "cold": True}, folder, core) for _ in range(cold_starts)]
-            report.rows.append(_row(f"{host} {answer['version']}", s, got, cold, rounds))
-            report.rows[-1] |= _difference(references, s, np.asarray(got["output"], np.float32), report)
+            contender = Contender(s.engine, s.variant.precision, s.variant)
+            try:
+                off = references.difference(contender, np.asarray(got["output"], np.float32).reshape(-1))
+            except EngineFailedError as error:
+                report.failed.append(f"{host} {model} {s.engine} {s.variant.label}: {error}")
+                continue
+            row = _row(f"{host} {answer['version']}", s, got, cold, rounds)
+            report.rows.append(row | {"difference": off.value, "difference_unit": off.unit, "agrees": off.agrees})
 
 
 def _row(host: str, s: Subject, got: dict[str, Any], cold: Sequence[dict[str, float]], rounds: int) -> Row:
@@ -177,16 +183,6 @@ def _row(host: str, s: Subject, got: dict[str, Any], cold: Sequence[dict[str, fl
         "rss_mb": statistics.median(c["rss_mb"] for c in cold),
         "cold_ms": statistics.median(c["cold_ms"] for c in cold),
     }
-
-
-def _difference(references: References, s: Subject, output: npt.NDArray[np.float32], report: Report) -> Row:
-    """How far the output is from the reference of its graph; nothing where the reference engine is missing."""
-    try:
-        off = references.difference(Contender(s.engine, s.variant.precision, s.variant), output.reshape(-1))
-    except MissingEngineError as error:
-        report.missing[str(error)] = "the reference that outputs are held against is not installed"
-        return {"difference": float("nan"), "difference_unit": "steps", "agrees": True}
-    return {"difference": off.value, "difference_unit": off.unit, "agrees": off.agrees}
 
 
 def available(engines: Sequence[str], report: Report) -> list[str]:

@@ -15,7 +15,7 @@ ISAS: dict[str, tuple[str, ...]] = {
     "x86_64": ("scalar", "avx2", "avxvnni", "avx512vnni"),
     "aarch64": ("scalar", "neon", "neondot"),
     "armv7": ("scalar", "neon"),
-    "wasm32": ("scalar", "wasm128", "wasmrelaxed"),
+    "wasm32": ("scalar", "wasm128", "wasmrelaxed", "wasmdot"),
 }
 """Instruction sets of the core, by architecture."""
 _NM = re.compile(r"([0-9]+):([0-9]+)")
@@ -229,9 +229,9 @@ class Target(_Step):
     arch: Literal["host", "x86_64", "aarch64", "armv7", "wasm32"] = Field(
         default="host", description="architecture; host: the one that compiles"
     )
-    isa: Literal["best", "scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "wasm128", "wasmrelaxed"] = (
-        Field(default="best", description="highest instruction set to use")
-    )
+    isa: Literal[
+        "best", "scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "wasm128", "wasmrelaxed", "wasmdot"
+    ] = Field(default="best", description="highest instruction set to use")
     threads: int = Field(default=1, ge=1, le=64, description="threads of the session that is measured")
     kernels: Literal["fastest", "dense"] = Field(
         default="fastest",

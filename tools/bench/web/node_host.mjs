@@ -36,6 +36,9 @@ async function loadLiteRt() {
   }
 }
 
+/** Highest resident memory of this process, MB (10^6 bytes); resourceUsage() counts what started it too. */
+const peakRss = () => (Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024) / 1e6;
+
 /** @type {import('./engines.mjs').Place} */
 const place = {
   origin,
@@ -50,7 +53,7 @@ const place = {
 for (const s of plan.subjects) s.model = `${origin}${s.model}`;
 plan.input = `${origin}${plan.input}`;
 const result = plan.cold
-  ? { cold_ms: await cold(plan, place), rss_mb: (process.resourceUsage().maxRSS * 1024) / 1e6 }
+  ? { cold_ms: await cold(plan, place), rss_mb: peakRss() }
   : { subjects: await interleave(plan, place), version: process.version };
 writeFileSync(process.argv[3], JSON.stringify(result));
 close();

@@ -183,7 +183,7 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
 }
 
 /* The kernel over a tile; one that wants it wide gets it in pieces that stay in the first cache. */
-static void run_tile(const conv_state *c, gs_mm_args *a, uint8_t *scratch) {
+static void run_tile(const conv_state *c, const gs_mm_args *a, uint8_t *scratch) {
   if (c->wide) gs_run_wide(c->k, a, (int16_t *)(void *)(scratch + c->x_bytes));
   else c->k->run(a);
 }

@@ -82,18 +82,15 @@ static void widen(const uint8_t *src, size_t stride, uint32_t groups, uint32_t n
     }
 }
 
-void gs_run_wide(const gs_mm_kernel *k, gs_mm_args *a, int16_t *wide) {
-  const uint8_t *x = a->x;
-  uint8_t *y = a->y;
-  const size_t stride = a->x_stride;
-  const uint32_t n = a->npx;
-  a->x = wide;
-  a->x_stride = GS_WIDE_PX * 8;
-  for (uint32_t p = 0; p < n; p += GS_WIDE_PX) {
-    a->npx = n - p < GS_WIDE_PX ? n - p : GS_WIDE_PX;
-    a->y = y + (size_t)p * 4;
-    widen(x + (size_t)p * 4, stride, a->w->groups, a->npx, wide);
-    k->run(a);
+void gs_run_wide(const gs_mm_kernel *k, const gs_mm_args *a, int16_t *wide) {
+  gs_mm_args part = *a;
+  part.x = wide;
+  part.x_stride = GS_WIDE_PX * 8;
+  for (uint32_t p = 0; p < a->npx; p += GS_WIDE_PX) {
+    part.npx = a->npx - p < GS_WIDE_PX ? a->npx - p : GS_WIDE_PX;
+    part.y = (uint8_t *)a->y + (size_t)p * 4;
+    widen((const uint8_t *)a->x + (size_t)p * 4, a->x_stride, a->w->groups, part.npx, wide);
+    k->run(&part);
   }
 }
 

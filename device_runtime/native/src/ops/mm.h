@@ -28,7 +28,7 @@ static inline uint32_t gs_tile_row(uint32_t tile) { return (tile + GS_PX - 1) / 
 /* Runs a kernel with GS_WIDE_X on a tile of words: GS_WIDE_PX pixels at a time are widened into `wide`, which has room for
  * GS_WIDE_PX * 8 bytes per group. a->x and a->x_stride are those of the words; offsets were packed for GS_WIDE_PX * 8. */
 #define GS_WIDE_PX 32u
-void gs_run_wide(const gs_mm_kernel *k, gs_mm_args *a, int16_t *wide);
+void gs_run_wide(const gs_mm_kernel *k, const gs_mm_args *a, int16_t *wide);
 
 /* How many ranges of row blocks each tile is cut into, so that few tiles still feed all threads. Every range gathers the tile anew:
  * no more than needed. */
