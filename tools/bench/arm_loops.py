@@ -126,7 +126,14 @@ def kernel_loops(program: Path) -> list[Loop]:
 def cycles(listings: Sequence[tuple[str, str]], processor: str) -> list[float]:
     """llvm-mca's cycles of one iteration of each (label, assembly)."""
     regions = [f"# LLVM-MCA-BEGIN {label}\n{text}\n# LLVM-MCA-END" for label, text in listings]
-    options = ["-mtriple=aarch64", f"-mcpu={processor}", "-mattr=+dotprod,+i8mm", f"-iterations={ITERATIONS}", "-json", "-"]
+    options = [
+        "-mtriple=aarch64",
+        f"-mcpu={processor}",
+        "-mattr=+dotprod,+i8mm",
+        f"-iterations={ITERATIONS}",
+        "-json",
+        "-",
+    ]
     out = _run(["llvm-mca-19", "llvm-mca"], options, "\n".join(regions))
     found = json.loads(out)["CodeRegions"]
     if len(found) != len(listings):
