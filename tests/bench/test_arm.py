@@ -1,4 +1,4 @@
-"""The ARM proxies: qemu's log becomes counts, a disassembly becomes loops, and no inner loop of a kernel touches the stack."""
+"""The ARM proxies: a log of qemu becomes counts, a disassembly loops, and no inner loop of a kernel uses the stack."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""ARM without ARM hardware: instructions of one inference under qemu-user beside LiteRT's, and llvm-mca's cycles of every loop.
+"""ARM without ARM hardware: instructions of one inference under qemu-user beside LiteRT's, and llvm-mca's loop cycles.
 
-``python -m tools.bench arm``. Proxies, not times: instructions say how much a core has to do, not how fast it does it, and
-llvm-mca knows the pipelines but no memory. Gossamer's profiler (static, aarch64) runs each bundle twice under
-qemu-aarch64; the second inference counts. LiteRT (the .tflite of the same graph, dense) runs in an aarch64 Python in the
-same emulator; ``--setup`` makes that system once (debootstrap: root, network), a few minutes each are spent counting, and the
-counts are kept. Cortex-A76 has a dot product, Cortex-A72 (a Raspberry Pi 4) has not.
+``python -m tools.bench arm``. Proxies, not times: instructions say how much a core has to do, not how fast it does it,
+and llvm-mca knows the pipelines but no memory. Gossamer's profiler (static, aarch64) runs each bundle twice under
+qemu-aarch64; the second inference counts. LiteRT (the .tflite of the same graph, dense) runs in an aarch64 Python in
+the same emulator; ``--setup`` makes that system once (debootstrap: root, network); a few minutes are spent counting it
+and the count is kept. Cortex-A76 has a dot product, Cortex-A72 (a Raspberry Pi 4) has not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def gossamer(bundle: Path, cpu: str) -> Profile:
 
 
 def litert(model: Path, cpu: str) -> dict[str, Any]:
-    """What LiteRT's second inference executes: ``instructions`` and the most frequent of them, from a kept count or anew.
+    """What LiteRT's second inference executes: ``instructions`` and the most frequent ones, kept or counted anew.
 
     Raises:
         CountError: it does not run, or the system that it needs is missing.
@@ -114,7 +114,7 @@ def loop_rows() -> list[dict[str, Any]]:
     from tools.build_native import script
 
     loops = arm_loops.kernel_loops(script().build("aarch64-profiler", symbols=True))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"loop": loop.function, "mix": arm_loops.show_mix(loop.mix), "macs": loop.macs, "spills": len(loop.spills)}
         for loop in loops
     ]
@@ -124,7 +124,7 @@ def loop_rows() -> list[dict[str, Any]]:
         listings.append((name.replace(" ", "_"), text))
     for processor in arm_loops.PROCESSORS:
         for row, cycles in zip(rows, arm_loops.cycles(listings, processor), strict=True):
-            row[f"{processor}_cycles_per_mac"] = round(cycles / float(row["macs"]), 4)
+            row[f"{processor}_cycles_per_mac"] = round(cycles / row["macs"], 4)
     return rows
 
 
@@ -154,7 +154,8 @@ def _show_loops(rows: Sequence[dict[str, Any]]) -> None:
         size = int(str(row["mix"]).partition(":")[0])
         cycles = " ".join(f"{row[f'{p}_cycles_per_mac']:12.4f}" for p in arm_loops.PROCESSORS)
         click.echo(
-            f"{row['loop'].removeprefix('gs_'):32s} {row['macs']:6.0f} {size / row['macs']:9.3f} {cycles} {row['spills']:5d}  {row['mix']}"
+            f"{row['loop'].removeprefix('gs_'):32s} {row['macs']:6.0f} {size / row['macs']:9.3f} {cycles} "
+            f"{row['spills']:5d}  {row['mix']}"
         )
 
 

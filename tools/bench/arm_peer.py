@@ -1,6 +1,7 @@
 """Runs inside an emulated aarch64 Python: LiteRT's first and second inference of a .tflite, a marker around the second.
 
-The marker is a function of two instructions, one of which nothing else executes; ``arm_count`` looks for it in qemu's log.
+The marker is a function of two instructions, one of which nothing else executes; ``arm_count`` looks for it in the
+log of qemu.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
 
 MARKER = 0xD28B4B49
 """``mov x9, #0x5a5a``"""
 
 
-def _marker() -> ctypes._CFuncPtr:
+def _marker() -> Callable[[], None]:
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(MARKER.to_bytes(4, "little") + 0xD65F03C0.to_bytes(4, "little"))  # and ret
     function = ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
