@@ -111,8 +111,8 @@ def _emulated(target: str, arch: str, cpu: str | None) -> Callable[[], Runner]:
     return make
 
 
-# The baseline compiler of V8 11.3 (Node 20) gets the int8 dot product of relaxed SIMD wrong, which the core finds out; without
-# that compiler the kernels can be tried there too.
+# The baseline compiler of V8 11.3 (Node 20) gets the int8 dot product of relaxed SIMD wrong, which the core finds out;
+# without that compiler the kernels can be tried there too.
 RELAXED = ("--experimental-wasm-relaxed-simd", "--no-liftoff")
 
 

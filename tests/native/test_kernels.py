@@ -101,7 +101,7 @@ def test_names_follow_the_grammar() -> None:
     for name in names:
         if not name.endswith("__scalar"):
             assert name in files
-            assert name.split("_")[1] in ("s8", "u7", "f32", "lut")
+            assert name.split("_")[1] in ("s8", "u7", "f32", "lut", "loops")
 
 
 @pytest.mark.parametrize("gemv", [0, 1])

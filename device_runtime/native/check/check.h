@@ -35,4 +35,5 @@ void guard_free(guarded *g, const char *what);
 
 /* All cases of one micro-kernel; info as gs_test_kernel_info gives it. */
 void run_mm(uint32_t index, const uint32_t info[GS_TEST_INFO]);
+void run_loops(uint32_t index);
 #endif

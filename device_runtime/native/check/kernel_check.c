@@ -224,7 +224,8 @@ int main(int argc, char **argv) {
   if (info[0] == 0) run_mm(index, info);
   else if (info[0] == 1) run_dw(index, info);
   else if (info[0] == 2) run_binary(index, info);
-  else run_lut(index);
+  else if (info[0] == 3) run_lut(index);
+  else run_loops(index);
   printf("%u cases, %d failures\n", cases, failures);
   return failures ? 1 : 0;
 }

@@ -3,17 +3,18 @@
 
 #include "core.h"
 
-enum { FAMILY_MM = 0, FAMILY_DW = 1, FAMILY_BINARY = 2, FAMILY_LUT = 3 };
+enum { FAMILY_MM = 0, FAMILY_DW = 1, FAMILY_BINARY = 2, FAMILY_LUT = 3, FAMILY_LOOPS = 4 };
 
 typedef struct {
   const gs_mm_kernel *mm;
   const gs_dw_kernel *dw;
   const gs_binary_s8_kernel *binary;
   const gs_lut_kernel *lut;
+  const gs_loops *loops;
 } any_kernel;
 
 static any_kernel find(uint32_t i) {
-  any_kernel k = {NULL, NULL, NULL, NULL};
+  any_kernel k = {NULL, NULL, NULL, NULL, NULL};
   for (uint32_t t = 0; t < gs_n_tables; t++) {
     const gs_kernel_table *table = gs_tables[t];
     if (i < table->n_mm) {
@@ -36,6 +37,11 @@ static any_kernel find(uint32_t i) {
       return k;
     }
     i -= table->n_lut;
+    if (i < table->n_loops) {
+      k.loops = table->loops[i];
+      return k;
+    }
+    i -= table->n_loops;
   }
   return k;
 }
@@ -43,7 +49,8 @@ static any_kernel find(uint32_t i) {
 uint32_t gs_test_kernel_count(void) {
   uint32_t n = 0;
   for (uint32_t t = 0; t < gs_n_tables; t++)
-    n += gs_tables[t]->n_mm + gs_tables[t]->n_dw + gs_tables[t]->n_binary + gs_tables[t]->n_lut;
+    n += gs_tables[t]->n_mm + gs_tables[t]->n_dw + gs_tables[t]->n_binary + gs_tables[t]->n_lut +
+         gs_tables[t]->n_loops;
   return n;
 }
 
@@ -51,7 +58,7 @@ int gs_test_isa_runs(int isa) { return gs_isa_within((gs_isa)isa) == (gs_isa)isa
 
 const char *gs_test_kernel_name(uint32_t i) {
   const any_kernel k = find(i);
-  return k.mm ? k.mm->name : k.dw ? k.dw->name : k.binary ? k.binary->name : k.lut ? k.lut->name : NULL;
+  return k.mm ? k.mm->name : k.dw ? k.dw->name : k.binary ? k.binary->name : k.lut ? k.lut->name : k.loops ? k.loops->name : NULL;
 }
 
 gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]) {
@@ -71,6 +78,9 @@ gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]) {
   } else if (k.lut) {
     info[0] = FAMILY_LUT;
     info[1] = k.lut->isa;
+  } else if (k.loops) {
+    info[0] = FAMILY_LOOPS;
+    info[1] = k.loops->isa;
   } else {
     return GS_E_ARGUMENT;
   }
@@ -118,6 +128,8 @@ gs_status gs_test_lut_run(uint32_t i, const uint8_t *x, uint8_t *y, size_t n, co
   k.lut->run(x, y, n, table);
   return GS_OK;
 }
+
+const gs_loops *gs_test_loops(uint32_t i) { return find(i).loops; }
 
 const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits) {
   const gs_mm_kernel *k = gs_pick_mm((gs_isa)isa, (gs_dtype)dtype, (gs_form)form, gemv, x_bits, 1);

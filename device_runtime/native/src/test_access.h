@@ -1,6 +1,6 @@
 /* For tests and tools/bench_kernels.py, no part of the public interface: single micro-kernels on raw operands, what dispatch
  * picks, and running out of memory. Kernels are numbered through the machine's table, then the scalar one; within a table mm,
- * dw, binary, lut. Functions with a status return GS_E_ARGUMENT when kernel i is of another family. */
+ * dw, binary, lut, loops. Functions with a status return GS_E_ARGUMENT when kernel i is of another family. */
 #ifndef GS_TEST_ACCESS_H
 #define GS_TEST_ACCESS_H
 #include "kernels.h"
@@ -15,10 +15,12 @@ GS_API const char *gs_test_kernel_name(uint32_t i);
 GS_API const char *gs_test_pick_mm(int isa, int dtype, int form, int gemv, uint32_t x_bits);
 GS_API const char *gs_test_pick_dw(int isa, int dtype, uint32_t kernel, uint32_t stride, uint32_t dilation);
 
-/* info: family (0 mm, 1 dw, 2 binary, 3 lut), isa, then of mm: dtype, form, rows, tile_px, x_offset, widen, x_bits; of dw:
+/* info: family (0 mm, 1 dw, 2 binary, 3 lut, 4 loops), isa, then of mm: dtype, form, rows, tile_px, x_offset, widen, x_bits; of dw:
  * dtype, kh, kw, sh, sw, pads, packed_bytes; of binary: op. */
 #define GS_TEST_INFO 9
 GS_API gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]);
+/* The loops of kernel i; NULL when it is of another family. */
+GS_API const gs_loops *gs_test_loops(uint32_t i);
 GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                                  gs_packed *out);
 GS_API void gs_test_packed_free(gs_packed *p);
