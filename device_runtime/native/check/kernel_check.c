@@ -86,7 +86,8 @@ static void check_dw(uint32_t index, const uint32_t info[GS_TEST_INFO], gs_dw_ar
             const uint32_t tap = (ky * a.kw + kx) * lanes + l;
             float f;
             memcpy(&f, &word, 4);
-            const double v = t == GS_S8 ? (double)(int8_t)(word >> 8 * l) * ((int16_t *)(void *)gw.at)[tap] : (double)f * ((float *)(void *)gw.at)[tap];
+            const double v = t == GS_S8 ? (double)(int8_t)(word >> 8 * l) * ((int16_t *)(void *)gw.at)[tap]
+                                        : (double)f * ((float *)(void *)gw.at)[tap];
             sum += v;
             size += fabs(v);
           }

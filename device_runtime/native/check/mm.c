@@ -95,7 +95,10 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   }
   /* Packed parts against guards; int8 weights at an odd address when they lie at the start. */
   const size_t shift = !at_end && t == GS_S8 && !(info[7] & GS_WIDE_W) ? 1 : 0;
-  const size_t lists = info[7] & GS_SORTED ? padded * p.slices : p.order ? padded * p.slices / 4 : info[3] == GS_FORM_1X4 ? padded : padded / 4, vb = value_bytes(info, &p);
+  const size_t vb = value_bytes(info, &p), lists = info[7] & GS_SORTED          ? padded * p.slices
+                                                   : p.order                     ? padded * p.slices / 4
+                                                   : info[3] == GS_FORM_1X4 ? padded
+                                                                            : padded / 4;
   guarded gv = guard_new(vb + GS_WSLACK + shift, at_end, 0);
   if (vb) memcpy(gv.at + shift, p.val, vb);
   guarded go = guard_copy(p.off, p.entries * p.off_bytes, p.entries * p.off_bytes, at_end);
@@ -112,7 +115,8 @@ static void check_mm(uint32_t index, const uint32_t info[GS_TEST_INFO], const mm
   moved.scale = p.scale ? (float *)(void *)gq.at : NULL;
 
   const size_t x_bytes = (size_t)(groups - 1) * stride + (size_t)c->npx * 4, y_bytes = (size_t)(y_groups - 1) * stride + (size_t)c->npx * 4;
-  guarded gx = guard_new(wide == 2 ? (size_t)(2 * groups - 1) * stride + (size_t)c->npx * 4 : x_bytes, at_end, 0), gy = guard_new(y_bytes, at_end, 0x33);
+  guarded gx = guard_new(wide == 2 ? (size_t)(2 * groups - 1) * stride + (size_t)c->npx * 4 : x_bytes, at_end, 0);
+  guarded gy = guard_new(y_bytes, at_end, 0x33);
   uint8_t *plain = malloc(x_bytes);
   if (!plain) exit(2);
   const uint8_t range = info[8] == 7 ? 0x7f : 0xff; /* kernels of seven bits see 0..127 */

@@ -4,8 +4,8 @@
 
 static bool is_pointwise(const gs_op *op) {
   const int32_t *p = op->p;
-  return op->kind == GS_OP_CONV && p[GS_P_KH] == 1 && p[GS_P_KW] == 1 && p[GS_P_SH] == 1 && p[GS_P_SW] == 1 && p[GS_P_GROUPS] == 1 &&
-         !(p[GS_P_PT] | p[GS_P_PL] | p[GS_P_PB] | p[GS_P_PR]);
+  return op->kind == GS_OP_CONV && p[GS_P_KH] == 1 && p[GS_P_KW] == 1 && p[GS_P_SH] == 1 && p[GS_P_SW] == 1 &&
+         p[GS_P_GROUPS] == 1 && !(p[GS_P_PT] | p[GS_P_PL] | p[GS_P_PB] | p[GS_P_PR]);
 }
 
 static bool overlap(const gs_tensor *a, const gs_tensor *b) {

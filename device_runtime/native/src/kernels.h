@@ -107,7 +107,8 @@ typedef struct gs_mm_kernel {
    * off in bytes that count columns from gs_slice_first: four are one load, and loads are what bounds these loops.
    *
    * GS_SORTED, sorted lists of S8 1X4: K is cut into slices likewise. Lists lie [slice][row block][rows], within a block by
-   * falling length where there are several slices; order names their rows. off is uint16_t: the group within the slice times x_stride / 64. */
+   * falling length where there are several slices; order names their rows. off is uint16_t: the group within the slice times
+   * x_stride / 64. */
   int widen;
   uint32_t x_bits;   /* S8: 8 takes any x; 7 is picked only where every x is known to lie in 0..127 (src/ranges.c). Lanes and
                         pixels of padding may hold anything: their weights are zero or their results unused */
@@ -177,7 +178,8 @@ typedef struct {
   const char *name;
   gs_isa isa;
   /* y[i] = x[i*step] ^ flip for n words of each of `planes` planes, which lie x_plane and y_plane words apart */
-  void (*gather)(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, size_t step, gs_word flip, gs_word *y, size_t y_plane);
+  void (*gather)(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, size_t step, gs_word flip, gs_word *y,
+                 size_t y_plane);
   /* The same with step 1, n a multiple of 16; words with a clear bit in inside[i / 16] are padding: they become pad ^ flip and
    * x is not read there. NULL where runs of gather are as fast. */
   void (*window)(const gs_word *x, size_t x_plane, uint32_t planes, size_t n, const uint16_t *inside, gs_word pad, gs_word flip,

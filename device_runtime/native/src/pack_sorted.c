@@ -21,7 +21,8 @@ static uint32_t entry_at(const gs_matrix *m, uint32_t row, uint32_t group) {
 }
 
 /* Rows of one block in one slice, the longest first if sorted. */
-static void take_block(const gs_matrix *m, uint32_t rows, uint32_t block, uint32_t group0, uint32_t group1, bool sorted, piece *to) {
+static void take_block(const gs_matrix *m, uint32_t rows, uint32_t block, uint32_t group0, uint32_t group1, bool sorted,
+                       piece *to) {
   for (uint32_t i = 0; i < rows; i++) {
     piece p = {block * rows + i, 0, 0};
     if (p.row < m->rows) {

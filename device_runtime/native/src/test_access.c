@@ -69,7 +69,8 @@ gs_status gs_test_kernel_info(uint32_t i, uint32_t info[GS_TEST_INFO]) {
                            (uint32_t)k.mm->x_offset, (uint32_t)k.mm->widen, k.mm->x_bits};
     for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.dw) {
-    const uint32_t v[GS_TEST_INFO] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw, (uint32_t)k.dw->pads, k.dw->packed_bytes};
+    const uint32_t v[GS_TEST_INFO] = {FAMILY_DW, k.dw->isa, k.dw->dtype, k.dw->kh, k.dw->kw, k.dw->sh, k.dw->sw,
+                                      (uint32_t)k.dw->pads, k.dw->packed_bytes};
     for (int n = 0; n < GS_TEST_INFO; n++) info[n] = v[n];
   } else if (k.binary) {
     info[0] = FAMILY_BINARY;

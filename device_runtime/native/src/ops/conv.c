@@ -42,7 +42,8 @@ gs_status gs_conv_check(const gs_op *op, gs_error *error) {
 }
 
 /* Rows of one tile of an inner depthwise operator, such that no two tiles share a vector of output pixels and the tile stays near
- * the core; 0 when there is no such number, or too few tiles for the threads. Few rows would shuffle their upper and lower neighbours too often. */
+ * the core; 0 when there is no such number, or too few tiles for the threads. Few rows would shuffle their upper and lower
+ * neighbours too often. */
 static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t words) {
   uint32_t height = y->dims[2], width = y->dims[3], best = 0;
   uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, tiles = gs_threads(s) > 1 ? 4 * gs_threads(s) : 1;
@@ -54,7 +55,8 @@ static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t wor
   return (uint64_t)best * width <= 4 * most && gs_ceil_div(height, best) >= tiles ? best : 0;
 }
 
-/* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none short. */
+/* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none
+ * short. */
 static uint32_t tile_of_rows(const conv_state *c, const gs_window *w, const gs_tensor *y, uint64_t words, uint32_t tile) {
   uint32_t width = y->dims[3];
   if (c->direct || w->sw == 1 || width < GS_PX || width > 256) return tile;
@@ -157,7 +159,8 @@ static const void *inner_tile(const job *j, uint32_t image, uint32_t px0, uint32
   uint64_t before = j->s->inner_ns ? gs_now_ns() : 0;
   uint8_t *behind = scratch + c->x_bytes + c->wide_bytes;
   for (uint32_t g = 0; g < c->kgroups; g++)
-    gs_dw_rows(c->inner, image, g, px0 / width, (px0 + n) / width, scratch + (size_t)g * c->row * 4, c->row, gs_flip_word(c->k), behind);
+    gs_dw_rows(c->inner, image, g, px0 / width, (px0 + n) / width, scratch + (size_t)g * c->row * 4, c->row, gs_flip_word(c->k),
+               behind);
   if (j->s->inner_ns) j->s->inner_ns[thread] += gs_now_ns() - before;
   return scratch;
 }
@@ -168,7 +171,8 @@ static const void *tile_x(const job *j, const uint8_t *image, uint32_t group, ui
   const gs_tensor *x = op->in[0];
   if (c->direct) return image + ((size_t)group * c->kgroups * x->pstride + px0) * 4;
   gs_word *open = (gs_word *)((uint8_t *)scratch + c->x_bytes + c->wide_bytes); /* as gathered, before it is closed up */
-  gs_gather g = {.loops = j->s->loops, .src = (const gs_word *)image, .inside = c->inside, .inside_row = c->inside_row, .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
+  gs_gather g = {.loops = j->s->loops, .src = (const gs_word *)image, .inside = c->inside, .inside_row = c->inside_row,
+                 .height = x->dims[2], .width = x->dims[3], .pstride = x->pstride,
                  .groups = c->kgroups, .out_width = op->out[0]->dims[3], .window = gs_window_of(op),
                  .pad = gs_pad_word(x), .flip = gs_flip_word(c->k),
                  .phases = (gs_word *)((uint8_t *)open + c->open_bytes)};

@@ -97,7 +97,8 @@ gs_status gs_dwconv_prepare(gs_session *s, gs_node *node, gs_error *error) {
   gs_window w = gs_window_of(op);
   bool q = x->dtype == GS_S8;
   uint32_t taps = w.kh * w.kw, groups = gs_plane_groups(y);
-  const gs_dw_kernel *k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw, is_wide(values) || !gs_is_tame(op->in[2], op->in[3], taps));
+  bool wide = is_wide(values) || !gs_is_tame(op->in[2], op->in[3], taps);
+  const gs_dw_kernel *k = gs_pick_dw(s->options.isa_cap, x->dtype, w.kh, w.kw, w.sh, w.sw, w.dh, w.dw, wide);
   if (!k) return gs_fail_op(error, GS_E_UNSUPPORTED, op, "this build has no depthwise kernel");
   uint64_t w_bytes = ((uint64_t)groups * taps * (q ? 8 : 4) + 63) / 64 * 64 + GS_WSLACK;
   uint64_t b_bytes = ((uint64_t)groups * (q ? 16 : 4) + 63) / 64 * 64;

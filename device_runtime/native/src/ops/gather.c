@@ -119,7 +119,8 @@ static void split_phases(const gs_gather *g, uint32_t r0, uint32_t r1) {
       for (uint32_t c = 0; c < g->groups; c++, to += rows * g->out_width) {
         const gs_word *row = g->src + (size_t)c * g->pstride + (size_t)(2 * from + py) * g->width + px;
         if (end > from)
-          g->loops->gather(row, 2 * g->width, (uint32_t)(end - from), g->out_width, 2, 0, to + (from - first) * g->out_width, g->out_width);
+          g->loops->gather(row, 2 * g->width, (uint32_t)(end - from), g->out_width, 2, 0, to + (from - first) * g->out_width,
+                           g->out_width);
       }
   }
 }

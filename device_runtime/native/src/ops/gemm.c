@@ -50,7 +50,8 @@ gs_status gs_gemm_prepare(gs_session *s, gs_node *node, gs_error *error) {
   GS_TRY(gs_want_scratch(s, op, x_bytes + wide_bytes + words_out * g->tile * 4, error));
   g->x_bytes = (size_t)x_bytes;
   g->wide_bytes = (size_t)wide_bytes;
-  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, g->wide_bytes ? GS_WIDE_PX * 8 : (size_t)g->tile * 4, g->m, false, &g->packed, error));
+  size_t x_stride = g->wide_bytes ? GS_WIDE_PX * 8 : (size_t)g->tile * 4;
+  GS_TRY(gs_pack_weights(node, g->k, g->n, 1, 1, g->kdim, 1, x_stride, g->m, false, &g->packed, error));
   g->splits = gs_row_splits(s, g->tiles, g->packed.row_blocks);
   return GS_OK;
 }

@@ -10,7 +10,8 @@ static gs_form stored_form(const gs_op *op) {
   return op->in[0]->dtype == GS_S8 && bc == 1 ? GS_FORM_4X1 : GS_FORM_4X4;
 }
 
-gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, uint64_t products, const gs_mm_kernel **kernel, gs_error *error) {
+gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, uint64_t products, const gs_mm_kernel **kernel,
+                       gs_error *error) {
   gs_dtype dtype = op->in[0]->dtype;
   gs_form form = stored_form(op);
   uint32_t bits = gs_x_bits(s, op->in[0]);
@@ -105,7 +106,8 @@ static uint32_t sliced_tile(const gs_session *s, uint64_t words_per_pixel, uint3
 }
 
 uint32_t gs_tile_pixels(const gs_session *s, const gs_mm_kernel *k, uint64_t words_per_pixel, uint32_t pixels) {
-  if (k->widen & GS_SORTED && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024) return sliced_tile(s, words_per_pixel, pixels);
+  if (k->widen & GS_SORTED && pixels > 1 && words_per_pixel * 4 * GS_PX * 4 <= 512 * 1024)
+    return sliced_tile(s, words_per_pixel, pixels);
   uint32_t tile = k->tile_px, all = gs_round_px(pixels);
   /* Wide tiles pay while they stay in the first cache. */
   while (tile > 64 && words_per_pixel * tile * 4 > 32 * 1024) tile = (tile / 2 + GS_PX - 1) / GS_PX * GS_PX;

@@ -5,7 +5,8 @@
 
 /* The best kernel for the operator's stored blocks; falls back to rows of their own when a shared form has none.
  * products: of one sum, when all are dense. */
-gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, uint64_t products, const gs_mm_kernel **kernel, gs_error *error);
+gs_status gs_choose_mm(const gs_session *s, const gs_op *op, int gemv, uint64_t products, const gs_mm_kernel **kernel,
+                       gs_error *error);
 
 /* Decodes, closes up where told, packs (groups: one matrix of rows/groups rows each) and fills the node's numbers for reports, given the
  * number of output pixels of one run. packed has room for `groups`. */
