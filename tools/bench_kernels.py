@@ -63,6 +63,7 @@ class Packed(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
         ("entries", ctypes.c_size_t),
+        ("off_bytes", ctypes.c_uint32),
         ("memory", ctypes.c_void_p),
         ("bytes", ctypes.c_size_t),
     ]
@@ -119,6 +120,9 @@ class Layer:
 def kernels() -> list[Kernel]:
     """The matrix kernels that this machine can run on more than one pixel."""
     lib = library()
+    lib.gs_test_packed_size.restype = ctypes.c_size_t
+    if lib.gs_test_packed_size() != ctypes.sizeof(Packed):
+        raise RuntimeError("gs_packed of src/kernels.h has changed: bring Packed here up to it")
     lib.gs_test_kernel_name.restype = ctypes.c_char_p
     info = (ctypes.c_uint32 * 9)()
     found = []

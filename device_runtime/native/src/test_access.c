@@ -96,6 +96,8 @@ gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, cons
 
 void gs_test_packed_free(gs_packed *p) { gs_packed_free(p); }
 
+size_t gs_test_packed_size(void) { return sizeof(gs_packed); }
+
 gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step) {
   const any_kernel k = find(i);
   if (!k.mm) return GS_E_ARGUMENT;

@@ -24,6 +24,7 @@ GS_API const gs_loops *gs_test_loops(uint32_t i);
 GS_API gs_status gs_test_mm_pack(uint32_t i, const gs_matrix *m, const void *bias, const float *scale, size_t x_stride,
                                  gs_packed *out);
 GS_API void gs_test_packed_free(gs_packed *p);
+GS_API size_t gs_test_packed_size(void); /* of gs_packed, for callers that lay it out themselves */
 /* Runs tiles of a->npx pixels: x moves on by x_step bytes a tile, y by npx pixels. */
 GS_API gs_status gs_test_mm_run(uint32_t i, const gs_mm_args *a, uint32_t tiles, size_t x_step);
 /* A kernel that packs fills `packed` while a->packed is NULL, and runs when it is given. */
