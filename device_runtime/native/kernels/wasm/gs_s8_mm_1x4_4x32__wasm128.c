@@ -12,7 +12,8 @@ GS_INLINE void row(const gs_mm_args *a, const gs_rqw *q, size_t r, uint32_t pixe
   for (; off < last; off++, val += 4) {
     const int8_t *x01 = first + *off, *x23 = second + *off;
     const v128_t w01 = wasm_v128_load32_splat(val), w23 = wasm_v128_load32_splat(val + 2);
-    GS_UNROLL for (int v = nv - 1; v >= 0; v--) { /* backwards: engines spill less */
+    GS_UNROLL for (int i = 0; i < nv; i++) {
+      const int v = (i + 3) % nv; /* V8 11.3 spills least when it starts here: 7.8 ms from the last, 8.4 from the first, 6.6 so */
       acc[v] = wasm_i32x4_add(acc[v], wasm_i32x4_dot_i16x8(wasm_v128_load(x01 + 16 * v), w01));
       GS_HERE(acc[v]);
       acc[v] = wasm_i32x4_add(acc[v], wasm_i32x4_dot_i16x8(wasm_v128_load(x23 + 16 * v), w23));
