@@ -64,9 +64,9 @@ def test_peers_with_other_threads_do_not_count() -> None:
 
 
 def test_a_target_that_names_its_peer() -> None:
-    rows = [row("gossamer", "int8", 0.75, 2.0), row("litertjs", "int8", 0.0, 5.0), row("litertjs", "f32", 0.0, 1.0)]
+    rows = [row("gossamer", "int8", 0.75, 2.0), row("litert.js", "int8", 0.0, 5.0), row("litert.js", "f32", 0.0, 1.0)]
     (found,) = ratios(rows, "chromium", "mobilenet_v1", "int8", "1x4")
-    assert table.label(found.peer) == "litertjs int8" and found.value == 2.5 and found.mark == "ok"
+    assert table.label(found.peer) == "litert.js int8" and found.value == 2.5 and found.mark == "ok"
 
 
 def test_lines_say_what_is_short_noisy_and_wrong() -> None:
