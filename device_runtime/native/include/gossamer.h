@@ -81,7 +81,7 @@ typedef struct {
   const char *source;  /* where the user wrote it: node, source line or module path; may be "" */
   const char *kind;    /* "Conv", "Gemm", ... */
   const char *pattern; /* "dense", "unstructured", "1x4", "4x1", "4x4", "n:m", or "" where there are no weights */
-  const char *kernel;  /* micro-kernel that runs it in this session, e.g. "gs_s8_mm_1x4_4x64__avx512vnni" */
+  const char *kernel;  /* micro-kernel that runs it in this session, e.g. "gs_s8_mm_1x4_64x128__avx512vnni" */
   gs_dtype dtype;
   uint64_t macs;          /* multiply-accumulates of the dense operator, 0 where there are none */
   uint64_t macs_executed; /* of these, how many the chosen kernel executes (stored zeros inside blocks count) */

@@ -1,6 +1,6 @@
 /* The micro-kernel interface: what an operator hands to the machine-specific inner loops, and the tables that say which
  * micro-kernels exist. One micro-kernel a file, file and function named
- *   gs_<dtype>_<op>_<form>_<tile>__<isa>      e.g. gs_s8_mm_1x4_4x64__avx512vnni
+ *   gs_<dtype>_<op>_<form>_<tile>__<isa>      e.g. gs_s8_mm_1x4_64x128__avx512vnni
  * Operators (src/ops) own shapes, padding, tiling and threads; a micro-kernel sees one tile and packed weights.
  *
  * Bounds that every micro-kernel keeps: it reads and writes only the pixels it is told of, which for tiles of more than
