@@ -1,4 +1,4 @@
 /* Depthwise f32 3x3 stride 2: two output rows of four pixels at a time. */
-#include "neon_dw3x3_f32.h"
+#include "neon_dw_f32.h"
 
-GS_DWN_F32_KERNEL(gs_f32_dw_3x3s2__neon, 2, 2, 9)
+GS_DWN_F32_KERNEL(gs_f32_dw_3x3s2__neon, 3, 2, 2)

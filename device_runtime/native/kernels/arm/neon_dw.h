@@ -47,12 +47,23 @@ GS_INLINE gs_dwn gs_dwn_make(const gs_dw_args *a) {
   return k;
 }
 
+/* Where a loop has more weights than registers: they are loaded again where they are needed. Apart: and no load moves up across. */
+GS_INLINE void gs_dwn_again(const int8_t **weights) { __asm__("" : "+r"(*weights)); }
+GS_INLINE void gs_dwn_apart(const int8_t **weights) { __asm__ volatile("" : "+r"(*weights) : : "memory"); }
+
 /* A window of a strip: where it is read in a row (edge 0: from the strip's first column on), and the bytes to take from there
  * (0..15) or from the padding (16). */
 typedef struct {
   int64_t at;
   uint8x16_t take;
 } gs_dwn_window;
+
+/* The windows of a strip of five taps, loaded where they are needed for the same reason. */
+GS_INLINE const gs_dwn_window *gs_dwn_windows_again(const gs_dwn_window *win, const int edge) {
+  if (edge) __asm__("" : "+r"(win) : : "memory");
+  return win;
+}
+
 
 GS_INLINE gs_dwn_window gs_dwn_window_at(const gs_dwn *k, int64_t strip, const int column, const int edge) {
   static const uint8_t bytes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -155,18 +166,30 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
     y += y_row;                                                                                            \
   }
 
-/* Four pixels of the three taps of a kernel row. */
-GS_INLINE void gs_dwn_taps3(const gs_dwn *k, const int8_t *row, const gs_dwn_window win[4], const int stride, const int edge, int8x16_t tap[3]) {
-  int8x16_t v[4];
-  GS_UNROLL for (int i = 0; i < (stride == 1 ? 3 : 4); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
+/* The columns at which the windows of a strip start, and how many: a kernel row of `taps` (3 or 5) taps at stride 1 needs one a
+ * tap; at stride 2 pairs of windows part into even and odd pixels. */
+#define GS_DWN_WINDOWS 5
+GS_INLINE int gs_dwn_windows(const int taps, const int stride) { return stride == 1 ? taps : taps == 3 ? 4 : 5; }
+GS_INLINE int gs_dwn_column(const int i, const int stride) { return stride == 1 ? i : i == 4 ? 8 : 4 * (i % 2) + 2 * (i / 2); }
+#define GS_DWN_REACH(taps, stride) ((stride) == 1 ? 3 + (taps) : 4 + 2 * (taps)) /* input columns of a strip's windows, or more */
+
+/* Four pixels of each tap of a kernel row. */
+GS_INLINE void gs_dwn_taps(const gs_dwn *k, const int8_t *row, const gs_dwn_window *win, const int taps, const int stride, const int edge,
+                           int8x16_t *tap) {
+  int8x16_t v[GS_DWN_WINDOWS];
+  if (taps == 5) win = gs_dwn_windows_again(win, edge);
+  GS_UNROLL for (int i = 0; i < gs_dwn_windows(taps, stride); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
   if (stride == 1) {
-    GS_UNROLL for (int i = 0; i < 3; i++) tap[i] = v[i];
-  } else { /* windows at 0, 4, 1 and 5 */
-    const int32x4x2_t near = vuzpq_s32(vreinterpretq_s32_s8(v[0]), vreinterpretq_s32_s8(v[1]));
-    const int32x4x2_t far = vuzpq_s32(vreinterpretq_s32_s8(v[2]), vreinterpretq_s32_s8(v[3]));
-    tap[0] = vreinterpretq_s8_s32(near.val[0]);
-    tap[1] = vreinterpretq_s8_s32(near.val[1]);
-    tap[2] = vreinterpretq_s8_s32(far.val[1]);
+    GS_UNROLL for (int i = 0; i < taps; i++) tap[i] = v[i];
+    return;
   }
+  const int32x4x2_t near = vuzpq_s32(vreinterpretq_s32_s8(v[0]), vreinterpretq_s32_s8(v[1]));
+  const int32x4x2_t next = vuzpq_s32(vreinterpretq_s32_s8(v[2]), vreinterpretq_s32_s8(v[3]));
+  tap[0] = vreinterpretq_s8_s32(near.val[0]);
+  tap[1] = vreinterpretq_s8_s32(near.val[1]);
+  tap[2] = vreinterpretq_s8_s32(next.val[0]);
+  if (taps < 5) return;
+  tap[3] = vreinterpretq_s8_s32(next.val[1]);
+  tap[4] = vreinterpretq_s8_s32(vuzpq_s32(vreinterpretq_s32_s8(v[1]), vreinterpretq_s32_s8(v[4])).val[0]);
 }
 #endif

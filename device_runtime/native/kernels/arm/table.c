@@ -36,13 +36,19 @@
 #define DWPAD_NEON(M) \
   M(gs_s8_dw_3x3s1__neon, NEON, S8, 3, 1, GS_DWN_BYTES(9), gs_s8_dw_pack__neon) \
   M(gs_s8_dw_3x3s2__neon, NEON, S8, 3, 2, GS_DWN_BYTES(9), gs_s8_dw_pack__neon) \
+  M(gs_s8_dw_5x5s1__neon, NEON, S8, 5, 1, GS_DWN_BYTES(25), gs_s8_dw_pack__neon) \
+  M(gs_s8_dw_5x5s2__neon, NEON, S8, 5, 2, GS_DWN_BYTES(25), gs_s8_dw_pack__neon) \
   M(gs_f32_dw_3x3s1__neon, NEON, F32, 3, 1, 0, NULL) \
-  M(gs_f32_dw_3x3s2__neon, NEON, F32, 3, 2, 0, NULL)
+  M(gs_f32_dw_3x3s2__neon, NEON, F32, 3, 2, 0, NULL) \
+  M(gs_f32_dw_5x5s1__neon, NEON, F32, 5, 1, 0, NULL) \
+  M(gs_f32_dw_5x5s2__neon, NEON, F32, 5, 2, 0, NULL)
 
 #if defined(__aarch64__)
 #define DWPAD_NEONDOT(M) \
   M(gs_s8_dw_3x3s1__neondot, NEONDOT, S8, 3, 1, GS_DWDOT_BYTES(3, 1), gs_s8_dw_pack__neondot) \
-  M(gs_s8_dw_3x3s2__neondot, NEONDOT, S8, 3, 2, GS_DWDOT_BYTES(3, 1), gs_s8_dw_pack__neondot)
+  M(gs_s8_dw_3x3s2__neondot, NEONDOT, S8, 3, 2, GS_DWDOT_BYTES(3, 1), gs_s8_dw_pack__neondot) \
+  M(gs_s8_dw_5x5s1__neondot, NEONDOT, S8, 5, 1, GS_DWDOT_BYTES(5, 2), gs_s8_dw_pack__neondot) \
+  M(gs_s8_dw_5x5s2__neondot, NEONDOT, S8, 5, 2, GS_DWDOT_BYTES(5, 2), gs_s8_dw_pack__neondot)
 #else
 #define DWPAD_NEONDOT(M)
 #endif

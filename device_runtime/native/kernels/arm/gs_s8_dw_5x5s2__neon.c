@@ -1,0 +1,4 @@
+/* Depthwise int8 5x5 stride 2. */
+#include "neon_dw_s8.h"
+
+GS_DWN_S8_KERNEL(gs_s8_dw_5x5s2__neon, 5, 2)
