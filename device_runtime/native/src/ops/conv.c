@@ -5,6 +5,7 @@
 #include "gather.h"
 #include "mm.h"
 #include "ops.h"
+#include "pack.h"
 
 typedef struct {
   const gs_mm_kernel *k;
@@ -80,7 +81,10 @@ static gs_status plan_tiles(gs_session *s, gs_node *node, conv_state *c, gs_erro
   bool pointwise = w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && !(w.pt | w.pl | w.pb | w.pr);
   c->wide = (c->k->widen & GS_WIDE_X) != 0;
   uint64_t words = (uint64_t)w.kh * w.kw * c->kgroups;
-  uint32_t rows = node->inner && !gemv && (!c->k->x_offset || gs_dw_flips(node->inner)) ? inner_rows(s, y, words) : 0;
+  /* Kernels of lists in fours keep a slice of x near the core by themselves, and narrower tiles cost the depthwise operator more
+   * than the way to the next cache: MobileNetV1 at 90% runs 5% faster with the two apart. */
+  bool together = node->inner && !gemv && !gs_in_fours(c->k);
+  uint32_t rows = together && (!c->k->x_offset || gs_dw_flips(node->inner)) ? inner_rows(s, y, words) : 0;
   c->direct = pointwise && !c->lanes_in && !c->k->x_offset && !rows; /* or where widening reads it */
   c->tile = rows   ? rows * y->dims[3]
             : gemv ? 1
