@@ -76,8 +76,8 @@ def test_a_fused_pair_gives_the_bytes_of_its_parts() -> None:
 
 def test_few_tiles_are_not_fused_for_many_threads() -> None:
     data = bundle(pair())
-    assert fused(data, threads=8) == [False]
-    for a, b in zip(outputs(data, threads=8), outputs(data), strict=True):
+    assert fused(data, threads=19) == [False]
+    for a, b in zip(outputs(data, threads=19), outputs(data), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -43,17 +43,21 @@ gs_status gs_conv_check(const gs_op *op, gs_error *error) {
 }
 
 /* Rows of one tile of an inner depthwise operator, such that no two tiles share a vector of output pixels and the tile stays near
- * the core; 0 when there is no such number, or too few tiles for the threads. Few rows would shuffle their upper and lower
- * neighbours too often. */
+ * the core: those with which the busiest thread goes through the fewest rows, two of the neighbours' with every tile; 0 when there
+ * are none, or some thread would have no tile. */
 static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t words) {
-  uint32_t height = y->dims[2], width = y->dims[3], best = 0;
-  uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, tiles = gs_threads(s) > 1 ? 4 * gs_threads(s) : 1;
+  uint32_t height = y->dims[2], width = y->dims[3], threads = gs_threads(s), best = 0;
+  uint64_t near = 256 * 1024 / (words * 4), most = near < 4096 ? near : 4096, least = UINT64_MAX;
   for (uint32_t rows = 1; rows <= height; rows++) {
-    if ((rows * width) % GS_PX && rows != height) continue;
-    if (best && ((uint64_t)rows * width > most || gs_ceil_div(height, rows) < tiles)) break;
+    uint32_t tiles = gs_ceil_div(height, rows);
+    if (((rows * width) % GS_PX && rows != height) || tiles < threads) continue;
+    if (best && (uint64_t)rows * width > most) break;
+    uint64_t walked = (uint64_t)gs_ceil_div(tiles, threads) * (rows + 2);
+    if (walked > least) continue;
+    least = walked;
     best = rows;
   }
-  return (uint64_t)best * width <= 4 * most && gs_ceil_div(height, best) >= tiles ? best : 0;
+  return (uint64_t)best * width <= 4 * most ? best : 0;
 }
 
 /* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none
