@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ PEER = "litert"
 PEER_COUNTS = models.CACHE / "arm-peer.json"
 
 
-def gossamer(bundle: Path, cpu: str) -> Profile:
-    """What the second inference of a bundle executes."""
+@cache
+def profiler() -> Path:
+    """Gossamer's program for aarch64, with the names of its functions."""
     from tools.build_native import script
 
-    program = script().build("aarch64-profiler", symbols=True)
-    command = [str(program), str(bundle), "--runs", "3", "--warmup", "0"]
+    return Path(script().build("aarch64-profiler", symbols=True))
+
+
+def gossamer(bundle: Path, cpu: str) -> Profile:
+    """What the second inference of a bundle executes."""
+    command = [str(profiler()), str(bundle), "--runs", "3", "--warmup", "0"]
     return count(command, cpu=cpu, marker="gs_session_run_timed", stretches=2)[1]
 
 
@@ -111,9 +117,7 @@ def loop_rows() -> list[dict[str, Any]]:
     Raises:
         ToolError: LLVM's tools are missing.
     """
-    from tools.build_native import script
-
-    loops = arm_loops.kernel_loops(script().build("aarch64-profiler", symbols=True))
+    loops = arm_loops.kernel_loops(profiler())
     rows: list[dict[str, Any]] = [
         {"loop": loop.function, "mix": arm_loops.show_mix(loop.mix), "macs": loop.macs, "spills": len(loop.spills)}
         for loop in loops

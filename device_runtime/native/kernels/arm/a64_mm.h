@@ -82,11 +82,16 @@
   "4:\n"
 #define ROW_CLOBBERS "x9", "x10", "x11", "x12", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v30", "cc", "memory"
 /* The accumulators as variables, as operands, and to acc. */
-#define REGS4(T) register T q0 __asm__("v8"); register T q1 __asm__("v9"); register T q2 __asm__("v10"); register T q3 __asm__("v11")
-#define REGS8(T) REGS4(T); register T q4 __asm__("v12"); register T q5 __asm__("v13"); register T q6 __asm__("v14"); register T q7 __asm__("v15")
-#define REGS12(T) REGS8(T); register T q8 __asm__("v16"); register T q9 __asm__("v17"); register T q10 __asm__("v18"); register T q11 __asm__("v19")
-#define REGS16(T) REGS12(T); register T q12 __asm__("v20"); register T q13 __asm__("v21"); register T q14 __asm__("v22"); register T q15 __asm__("v23")
-#define REGS20(T) REGS16(T); register T q16 __asm__("v24"); register T q17 __asm__("v25"); register T q18 __asm__("v26"); register T q19 __asm__("v27")
+#define REG(T, i, v) register T q##i __asm__("v" #v)
+#define REGS4(T) REG(T, 0, 8); REG(T, 1, 9); REG(T, 2, 10); REG(T, 3, 11)
+#define REGS8(T) \
+  REGS4(T); REG(T, 4, 12); REG(T, 5, 13); REG(T, 6, 14); REG(T, 7, 15)
+#define REGS12(T) \
+  REGS8(T); REG(T, 8, 16); REG(T, 9, 17); REG(T, 10, 18); REG(T, 11, 19)
+#define REGS16(T) \
+  REGS12(T); REG(T, 12, 20); REG(T, 13, 21); REG(T, 14, 22); REG(T, 15, 23)
+#define REGS20(T) \
+  REGS16(T); REG(T, 16, 24); REG(T, 17, 25); REG(T, 18, 26); REG(T, 19, 27)
 #define OUT4 "=&w"(q0), "=&w"(q1), "=&w"(q2), "=&w"(q3)
 #define OUT8 OUT4, "=&w"(q4), "=&w"(q5), "=&w"(q6), "=&w"(q7)
 #define OUT12 OUT8, "=&w"(q8), "=&w"(q9), "=&w"(q10), "=&w"(q11)

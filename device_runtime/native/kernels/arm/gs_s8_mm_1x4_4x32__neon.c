@@ -48,7 +48,8 @@ GS_INLINE void tile(const gs_mm_args *a, uint32_t block, uint32_t pixel, const i
     const float32x4_t scale = vdupq_n_f32(scales[r]);
     GS_UNROLL for (int u = 0; u < units; u++) {
       const int32x4_t *s = acc + 8 * u;
-      vst1q_s8(rows[r] + 16 * u, gs_rqn_16(gs_pairsn(s[0], s[1]), gs_pairsn(s[2], s[3]), gs_pairsn(s[4], s[5]), gs_pairsn(s[6], s[7]), scale, q, relu));
+      vst1q_s8(rows[r] + 16 * u, gs_rqn_16(gs_pairsn(s[0], s[1]), gs_pairsn(s[2], s[3]), gs_pairsn(s[4], s[5]),
+                                           gs_pairsn(s[6], s[7]), scale, q, relu));
     }
   }
   int8_t *y = (int8_t *)a->y + (size_t)block * a->y_stride + (size_t)pixel * 4;

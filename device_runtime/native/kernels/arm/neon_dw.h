@@ -64,7 +64,6 @@ GS_INLINE const gs_dwn_window *gs_dwn_windows_again(const gs_dwn_window *win, co
   return win;
 }
 
-
 GS_INLINE gs_dwn_window gs_dwn_window_at(const gs_dwn *k, int64_t strip, const int column, const int edge) {
   static const uint8_t bytes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   static const uint8_t pixels[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
@@ -120,9 +119,9 @@ GS_INLINE void gs_dwn_store(const gs_dwn *k, int8_t *y, int32x4x4_t acc, const i
   if (k->ow > 2) vst1q_lane_u32(to + 2, px, 2);
 }
 
-/* Calls, with k = make(a), strip(k, first output column, first input column, edge, relu) over the columns. reach: input columns of a strip's windows. edge: 0 no window
- * reaches over the left or right edge of the plane, 1 some may. Where the input or the output is narrower than a window (edge 2),
- * narrow(a, oy, ox, first input column) does one row. */
+/* Calls, with k = make(a), strip(k, first output column, first input column, edge, relu) over the columns. reach: input columns of a
+ * strip's windows. edge: 0 no window reaches over the left or right edge of the plane, 1 some may. Where the input or the output is
+ * narrower than a window (edge 2), narrow(a, oy, ox, first input column) does one row. */
 #define GS_DWN_STRIPS(make, strip, stride, reach)                                          \
   const gs_dwn k = make(a);                                                                \
   for (uint32_t ox = 0;;) {                                                                \
@@ -153,11 +152,12 @@ GS_INLINE void gs_dwn_plain(const gs_dwn *k, const int stride, const int window,
   const size_t y_row = (size_t)(k)->ow * 4;                                                                \
   const int64_t x_row = (k)->x_row;                                                                        \
   while (oy < (k)->oh) {                                                                                   \
-    if (oy == plain0) {                                                                                 \
-      const int8_t *x = (k)->x + ((edge) ? 0 : first * 4) + ((int64_t)oy * (stride) - (k)->top) * x_row;                              \
+    if (oy == plain0) {                                                                                    \
+      const int8_t *x = (k)->x + ((edge) ? 0 : first * 4) + ((int64_t)oy * (stride) - (k)->top) * x_row;   \
       uint32_t left = plain1 > oy ? plain1 - oy : 0;                                                       \
       oy += left;                                                                                          \
-      for (; left >= (many); left -= (many), x += (many) * (stride) * x_row, y += (many) * y_row) plain(x, y, many); \
+      for (; left >= (many); left -= (many), x += (many) * (stride) * x_row, y += (many) * y_row)          \
+        plain(x, y, many);                                                                                 \
       for (; left != 0; left--, x += (stride) * x_row, y += y_row) plain(x, y, 1);                         \
       if (oy == (k)->oh) break;                                                                            \
     }                                                                                                      \
@@ -178,7 +178,8 @@ GS_INLINE void gs_dwn_taps(const gs_dwn *k, const int8_t *row, const gs_dwn_wind
                            int8x16_t *tap) {
   int8x16_t v[GS_DWN_WINDOWS];
   if (taps == 5) win = gs_dwn_windows_again(win, edge);
-  GS_UNROLL for (int i = 0; i < gs_dwn_windows(taps, stride); i++) v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
+  GS_UNROLL for (int i = 0; i < gs_dwn_windows(taps, stride); i++)
+    v[i] = edge ? gs_dwn_take(k, row, &win[i], edge) : vld1q_s8(row + win[i].at);
   if (stride == 1) {
     GS_UNROLL for (int i = 0; i < taps; i++) tap[i] = v[i];
     return;

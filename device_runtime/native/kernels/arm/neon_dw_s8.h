@@ -42,11 +42,14 @@ GS_INLINE void gs_dwn_out_s8(const gs_dwn *k, const gs_dwn_s8 *t, const int8_t *
       GS_UNROLL for (int kx = 0; kx < taps; kx++) row[kx] = k->pad;
     }
     if (taps == 3) continue;
-    GS_UNROLL for (int kx = 0; kx < taps; kx += 2)
-      gs_dwn_pair(&acc, row[kx], gs_dup4(w + 4 * (taps * ky + kx)), kx + 1 < taps ? &row[kx + 1] : NULL, gs_dup4(w + 4 * (taps * ky + (kx + 1 < taps ? kx + 1 : kx))));
+    const int8_t *wr = w + 4 * taps * ky;
+    GS_UNROLL for (int kx = 0; kx + 1 < taps; kx += 2) gs_dwn_pair(&acc, row[kx], gs_dup4(wr + 4 * kx), &row[kx + 1], gs_dup4(wr + 4 * kx + 4));
+    gs_dwn_pair(&acc, row[4], gs_dup4(wr + 16), NULL, gs_dup4(wr + 16));
   }
-  if (taps == 3) /* nine taps are five pairs, rows do not matter */
-    GS_UNROLL for (int i = 0; i < 9; i += 2) gs_dwn_pair(&acc, x[i], gs_dup4(w + 4 * i), i + 1 < 9 ? &x[i + 1] : NULL, gs_dup4(w + 4 * (i + 1 < 9 ? i + 1 : i)));
+  if (taps == 3) { /* nine taps are five pairs: rows do not matter */
+    GS_UNROLL for (int i = 0; i + 1 < 9; i += 2) gs_dwn_pair(&acc, x[i], gs_dup4(w + 4 * i), &x[i + 1], gs_dup4(w + 4 * i + 4));
+    gs_dwn_pair(&acc, x[8], gs_dup4(w + 32), NULL, gs_dup4(w + 32));
+  }
   gs_dwn_store(k, y, acc, edge, relu);
 }
 
