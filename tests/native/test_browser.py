@@ -20,6 +20,7 @@ from tools.bench import web_hosts
 def test_chromium_gives_the_native_bytes(plan: str, relaxed: bool, tmp_path: Path) -> None:
     try:
         web_hosts.node()
+        web_hosts.set_up()
         web_hosts.chromium()
     except web_hosts.HostError as error:
         pytest.skip(str(error))

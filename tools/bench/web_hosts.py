@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import shutil
@@ -69,12 +70,16 @@ def set_up() -> None:
     if npm is None:
         raise HostError("npm is missing, which installs them")
     PACKAGES.mkdir(parents=True, exist_ok=True)
-    (PACKAGES / "package.json").write_text(wanted, encoding="utf-8")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    ended = subprocess.run(command, cwd=PACKAGES, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise HostError(f"npm install failed: {(ended.stderr.strip() or 'no message').splitlines()[-1]}")
-    done.write_text(wanted, encoding="utf-8")
+    with (PACKAGES / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests on two cores come here together
+        if done.exists() and done.read_text(encoding="utf-8") == wanted:
+            return
+        (PACKAGES / "package.json").write_text(wanted, encoding="utf-8")
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+        ended = subprocess.run(command, cwd=PACKAGES, capture_output=True, text=True, check=False)
+        if ended.returncode != 0:
+            raise HostError(f"npm install failed: {(ended.stderr.strip() or 'no message').splitlines()[-1]}")
+        done.write_text(wanted, encoding="utf-8")
 
 
 @cache
