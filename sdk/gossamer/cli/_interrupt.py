@@ -18,6 +18,11 @@ def install() -> None:
     signal.signal(signal.SIGINT, _press)
 
 
+def pressed() -> bool:
+    """Whether Ctrl-C was pressed since ``install``."""
+    return _pressed
+
+
 def check() -> None:
     """Raise KeyboardInterrupt when Ctrl-C was pressed since ``install``."""
     if _pressed:

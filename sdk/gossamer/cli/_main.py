@@ -44,6 +44,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except GossamerError as e:
+        if _interrupt.pressed():
+            return _interrupted(debug, as_json)
         _trace(debug)
         _show(type(e).__name__, e.message, e.where, e.hint, e.exit_code, as_json)
         return e.exit_code
@@ -54,9 +56,7 @@ def run(arguments: list[str]) -> int:
             e.show()
         return e.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _trace(debug)
-        _show("Interrupted", "interrupted; nothing half-written is left", None, None, EXIT_INTERRUPTED, as_json)
-        return EXIT_INTERRUPTED
+        return _interrupted(debug, as_json)
     except _Terminated:
         _show("Terminated", "ended by SIGTERM; nothing half-written is left", None, None, EXIT_TERMINATED, as_json)
         return EXIT_TERMINATED
@@ -72,9 +72,18 @@ def run(arguments: list[str]) -> int:
         _show("OutOfMemoryError", "out of memory", None, "free memory, or use a smaller model", 16, as_json)
         return 16
     except Exception as e:
+        if _interrupt.pressed():
+            return _interrupted(debug, as_json)
         return _defect(e, debug, as_json)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _interrupted(debug: bool, as_json: bool) -> int:
+    """Also where Ctrl-C made something else fail: a native module that it hits while loading raises an ImportError."""
+    _trace(debug)
+    _show("Interrupted", "interrupted; nothing half-written is left", None, None, EXIT_INTERRUPTED, as_json)
+    return EXIT_INTERRUPTED
 
 
 def _defect(e: Exception, debug: bool, as_json: bool) -> int:
