@@ -61,7 +61,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 cwd=ROOT,
-                # numpy's BLAS starts a thread that spins for a tenth of a second, beside the first runs of every engine.
+                # numpy's BLAS starts a thread that spins for a tenth of a second, beside every engine's first runs.
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             )
         try:
