@@ -39,12 +39,13 @@ def fused(data: bytes, threads: int = 1) -> list[bool]:
         return [op.fused for op in op_infos(session) if op.kind == "DepthwiseConv"]
 
 
-def outputs(data: bytes, threads: int = 1) -> list[np.ndarray]:
-    with Session(data, threads=threads, verify=False) as session:
+def outputs(data: bytes, threads: int = 1, isa: str | None = None) -> list[np.ndarray]:
+    with Session(data, threads=threads, isa=isa, verify=False) as session:
         port = session.inputs[0]
         rng = np.random.default_rng(9)
         result = session.run({port.name: rng.integers(-128, 128, port.shape).astype(np.int8)})
-        return [np.array(result[p.name]) for p in session.outputs]
+        named = result if isinstance(result, dict) else {session.outputs[0].name: result}
+        return [np.array(named[p.name]) for p in session.outputs]
 
 
 @pytest.mark.parametrize("dtype", [DType.S8, DType.F32])
@@ -72,6 +73,16 @@ def test_a_fused_pair_gives_the_bytes_of_its_parts() -> None:
     """With the tensor between them as an output too, the same operators run one after the other."""
     alone, shown = bundle(pair()), bundle(pair(more="output"))
     np.testing.assert_array_equal(outputs(alone)[0], outputs(shown)[0])
+
+
+@pytest.mark.parametrize("size", [(2, 8192), (16, 501), (3, 4096)])
+def test_wide_planes_open_whatever_their_tiles(size: tuple[int, int]) -> None:
+    """Offsets of sorted lists count a tile's stride in 16 bits: one row of 8,192 pixels was too long for them."""
+    b = Net(4, DType.S8)
+    x = b.to_cb(b.input((1, 8, *size), DType.S8))
+    b.show(b.conv(b.depthwise_any(x, (3, 3), pad=(1, 1, 1, 1)), 8, 1, pattern="1x4", density=0.5))
+    data = bundle(b.plan(*b.results))
+    np.testing.assert_array_equal(outputs(data)[0], outputs(data, isa="scalar")[0])
 
 
 def test_few_tiles_are_not_fused_for_many_threads() -> None:

@@ -14,6 +14,7 @@
 #define GS_WSLACK 64u
 #define GS_SLICE 128u  /* most columns of one slice of lists in fours: with 64 pixels of f32 it fills 32 KiB */
 #define GS_SORTED_SLICE 160u /* most groups of one slice of sorted lists: with 64 pixels they fill 40 KiB */
+#define GS_SORTED_STRIDE (65535u * 64 / GS_SORTED_SLICE) /* largest x_stride of sorted lists, whose offsets have 16 bits */
 #define GS_BLOCK_ROWS 64u /* most rows of a row block of lists that are sorted, in fours or not */
 #define GS_WIDE_W 1       /* of gs_mm_kernel.widen */
 #define GS_WIDE_X 2

@@ -103,7 +103,7 @@ static void pack_rows(const gs_mm_kernel *k, const gs_matrix *m, const void *bia
 static bool fits(const gs_mm_kernel *k, const gs_matrix *m, size_t x_stride) {
   if (k->dtype != m->dtype || k->rows % 4 || !k->rows || !m->rows) return false;
   if (gs_in_fours(k) && k->rows > GS_BLOCK_ROWS) return false;
-  if (k->widen & GS_SORTED && (k->rows > GS_BLOCK_ROWS || x_stride % 64 || x_stride > 65535u * 64 / GS_SORTED_SLICE)) return false;
+  if (k->widen & GS_SORTED && (k->rows > GS_BLOCK_ROWS || x_stride % 64 || x_stride > GS_SORTED_STRIDE)) return false;
   if (k->dtype == GS_S8 && m->cols % 4) return false;
   if (k->form == GS_FORM_DENSE) return !m->start;
   uint32_t br = k->form == GS_FORM_1X4 ? 1 : 4, bc = k->dtype == GS_S8 && k->form != GS_FORM_4X1 ? 4 : 1;

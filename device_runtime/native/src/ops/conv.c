@@ -57,7 +57,8 @@ static uint32_t inner_rows(const gs_session *s, const gs_tensor *y, uint64_t wor
     least = walked;
     best = rows;
   }
-  return (uint64_t)best * width <= 4 * most ? best : 0;
+  uint64_t stride = 4 * (uint64_t)gs_tile_row(best * width);
+  return (uint64_t)best * width <= 4 * most && stride <= GS_SORTED_STRIDE ? best : 0;
 }
 
 /* A window of stride two and more may be gathered in runs of one output row: tiles of whole rows, where they exist, cut none
