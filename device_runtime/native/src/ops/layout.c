@@ -113,6 +113,6 @@ gs_status gs_layout_run(gs_session *s, gs_node *node, gs_error *error) {
   (void)error;
   const gs_tensor *y = node->op->out[0], *t = y->layout == GS_LAYOUT_CB ? y : node->op->in[0];
   job j = {s, node};
-  gs_pool_run(s->pool, t->dims[0] * gs_ceil_div(t->dims[2] * t->dims[3], SPAN_PX), layout_task, &j);
+  gs_run_batches(s, t->dims[0] * gs_ceil_div(t->dims[2] * t->dims[3], SPAN_PX), layout_task, &j);
   return GS_OK;
 }
