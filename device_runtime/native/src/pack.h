@@ -1,12 +1,23 @@
 /* The packed forms that have files of their own, for src/pack.c. */
 #ifndef GS_PACK_H
 #define GS_PACK_H
+#include <stdbool.h>
+
 #include "kernels.h"
 
 /* Whether a kernel's lists are packed in fours. */
 static inline int gs_in_fours(const gs_mm_kernel *k) {
   return k->dtype == GS_F32 && k->form == GS_FORM_1X4 && k->rows > 4;
 }
+
+/* The entries of one row that fall into one slice of K. */
+typedef struct {
+  uint32_t row, first, n;
+} gs_piece;
+
+/* Rows of a row block between two columns, in units of m->col. Sorted: the longest first; equal ones stay in order, so that rows of
+ * padding come last. */
+void gs_take_block(const gs_matrix *m, uint32_t rows, uint32_t block, uint32_t col0, uint32_t col1, bool sorted, gs_piece *to);
 
 uint32_t gs_sorted_slices(const gs_matrix *m);
 /* start: slices * padded rows + 1; order: slices * padded rows; off: one per entry; val: four bytes per entry. */

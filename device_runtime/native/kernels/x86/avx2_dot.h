@@ -18,7 +18,7 @@ GS_INLINE __m256i gs_dot256(__m256i acc, __m256i x, __m256i w) {
 GS_INLINE __m256i gs_load256(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 GS_INLINE __m256i gs_word256(const void *p) { return _mm256_set1_epi32(gs_load_i32(p)); }
 
-/* Requantises sums of eight pixels of four rows and stores their quads. Bounds as in avx512.h: only the upper one is needed
+/* Requantises sums of eight pixels of four rows and stores their quads. Only the upper bound is needed
  * before the conversion, packing saturates the rest. */
 GS_INLINE void gs_dot256_store(const gs_mm_args *a, uint32_t block, uint32_t pixel, const __m256i sum[4]) {
   const __m256i order = _mm256_setr_epi32(0x0c080400, 0x0d090501, 0x0e0a0602, 0x0f0b0703, 0x0c080400, 0x0d090501, 0x0e0a0602,

@@ -54,8 +54,7 @@ GS_INLINE __m512i gs_rq512_acc(__m512i acc, __m512 scale, const gs_rq512 *q) {
 }
 
 /* Requantisation of whole quads (GS_TAME): products that fit 32 bits convert without bounds, and bounds that are integers commute
- * with rounding. Packing saturates, the clamp comes last, on bytes. Bounds
- * before the conversion cost MobileNetV1 at 90% zeros 7%. */
+ * with rounding. Packing saturates, the clamp comes last, on bytes. Bounds before the conversion cost MobileNetV1 at 90% zeros 7%. */
 typedef struct {
   __m512i zp16, lo8, hi8;
 } gs_rq512q;

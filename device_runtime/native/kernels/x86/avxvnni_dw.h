@@ -47,7 +47,7 @@ GS_INLINE void gs_dwv_taps(const int8_t *x, const __m256i inside[2], int outside
   t[1] = gs_dwv_turn(stride == 1 || outside ? v : gs_dwv_load(x + 16, inside[1], k), k->far, k);
 }
 
-/* Bounds as in avx512.h: only the upper one is needed before the conversion, packing saturates the rest. */
+/* Only the upper bound is needed before the conversion: packing saturates the rest, and the lower one is applied to bytes. */
 GS_INLINE void gs_dwv_store(int8_t *y, const __m256i sum[2], uint32_t n, const gs_dwv *k) {
   __m256i r[2];
   GS_UNROLL for (int h = 0; h < 2; h++)
