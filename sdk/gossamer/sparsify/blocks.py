@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gossamer.sparsify import arrays
+from gossamer.sparsify.arrays import Array
+
 DELTA8 = 1
 BITMAP = 2
 INT8_LIMIT = 127
@@ -38,13 +41,11 @@ class Encoded:
         return int(self.values.nbytes + self.index.nbytes)
 
 
-def cut(matrix: npt.NDArray[Any], br: int, bc: int) -> npt.NDArray[Any]:
+def cut(matrix: Array, br: int, bc: int) -> Array:
     """``[R, K]`` as blocks ``[block rows, block columns, br, bc]``; missing rows and columns are zero."""
     rows, cols = matrix.shape
-    pad_r, pad_c = -rows % br, -cols % bc
-    if pad_r or pad_c:
-        matrix = np.pad(matrix, ((0, pad_r), (0, pad_c)))
-    return matrix.reshape(matrix.shape[0] // br, br, matrix.shape[1] // bc, bc).transpose(0, 2, 1, 3)
+    matrix = arrays.pad_end(matrix, (-rows % br, -cols % bc))
+    return arrays.permute(matrix.reshape(matrix.shape[0] // br, br, matrix.shape[1] // bc, bc), (0, 2, 1, 3))
 
 
 def occupied(matrix: npt.NDArray[Any], br: int, bc: int) -> npt.NDArray[np.bool_]:

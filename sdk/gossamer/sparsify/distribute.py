@@ -1,4 +1,4 @@
-"""How much of a whole network's sparsity each layer takes: uniform, global with a minimum, Erdos-Renyi-Kernel.
+"""How much of a whole network's sparsity each layer takes: global with a minimum, Erdos-Renyi-Kernel.
 
 Sources: global magnitude with the minimum threshold as in public pruning benchmarks (one k-th value for all layers,
 every layer keeps at least 0.05% of all parameters); ERK, Evci et al., "Rigging the Lottery" (arXiv 1911.11134), layer
@@ -14,49 +14,47 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gossamer.sparsify import arrays
+from gossamer.sparsify.arrays import Array
+
 
 def round_half_up(value: float) -> int:
     """The nearest integer, halves upwards: counts do not depend on their parity."""
     return math.floor(value + 0.5)
 
 
-def drop_smallest(scores: npt.NDArray[Any], counts: npt.NDArray[Any], target: float) -> npt.NDArray[np.bool_]:
+def drop_smallest(scores: Array, counts: npt.NDArray[Any], target: float) -> Array:
     """Keeps all but the smallest scores, so that the dropped counts add up as near to ``target`` as they can.
 
     Ties go in index order (the earlier is dropped first); of two equally near sums the smaller is taken.
 
     Args:
-        scores: one per unit (a weight or a block), any shape.
-        counts: weights in each unit, same shape.
+        scores: one per unit (a weight or a block), any shape; numpy or torch.
+        counts: weights in each unit, same shape, numpy.
         target: weights to drop.
 
     Returns:
         True where the unit is kept, same shape.
     """
     flat, size = scores.reshape(-1), counts.reshape(-1)
-    keep = np.ones(flat.shape, dtype=bool)
-    if flat.size == 0 or target <= 0:
+    keep = arrays.ones_mask(flat)
+    if size.size == 0 or target <= 0:
         return keep.reshape(scores.shape)
     if size.min() == size.max() and size[0] > 0:
-        k = min(flat.size, max(0, math.ceil(target / int(size[0]) - 0.5)))
-        if k == flat.size:
+        k = min(size.size, max(0, math.ceil(target / int(size[0]) - 0.5)))
+        if k == size.size:
             keep[:] = False
         elif k:
-            bound = np.partition(flat, k - 1)[k - 1]
-            keep[flat < bound] = False
-            ties = np.flatnonzero(flat == bound)
-            keep[ties[: k - (flat.size - int(keep.sum()))]] = False
+            bound = arrays.kth_smallest(flat, k)
+            keep &= flat >= bound
+            ties = arrays.true_places(flat == bound)
+            keep[ties[: k - (size.size - int(keep.sum()))]] = False
         return keep.reshape(scores.shape)
-    order = np.argsort(flat, kind="stable")
-    total = np.concatenate([[0], np.cumsum(size[order], dtype=np.int64)])
+    order = arrays.stable_order(flat)
+    total = np.concatenate([[0], np.cumsum(size[arrays.to_numpy(order)], dtype=np.int64)])
     k = int(np.argmin(np.abs(total - target)))
     keep[order[:k]] = False
     return keep.reshape(scores.shape)
-
-
-def uniform(sizes: Sequence[int], sparsity: float) -> list[float]:
-    """The same sparsity for every layer."""
-    return [sparsity] * len(sizes)
 
 
 def erk(shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[float]:
@@ -88,11 +86,11 @@ def erk(shapes: Sequence[tuple[int, ...]], sparsity: float) -> list[float]:
 
 
 def global_threshold(
-    scores: Sequence[npt.NDArray[Any]],
+    scores: Sequence[Array],
     counts: Sequence[npt.NDArray[Any]],
     sparsity: float,
     min_fraction: float = 0.0005,
-) -> list[npt.NDArray[np.bool_]]:
+) -> list[Array]:
     """One threshold over all layers; every layer keeps at least ``min_fraction`` of all their weights.
 
     A layer with fewer weights than that minimum is left whole. Where the common threshold would leave a layer below
@@ -100,8 +98,8 @@ def global_threshold(
     is met.
 
     Args:
-        scores: per layer, one score a unit (weight or block); comparable between layers.
-        counts: per layer, weights in each unit.
+        scores: per layer, one score a unit (weight or block); comparable between layers; numpy or torch.
+        counts: per layer, weights in each unit, numpy.
         sparsity: of all these weights together, in [0, 1).
         min_fraction: share of all weights that every layer keeps, 0.0005 in the source.
 
@@ -112,32 +110,35 @@ def global_threshold(
     everything = sum(sizes)
     minimum = math.ceil(min_fraction * everything)
     target = round_half_up(sparsity * everything)
-    keeps: list[npt.NDArray[np.bool_]] = [np.ones(s.shape, dtype=bool) for s in scores]
+    keeps = [arrays.ones_mask(s) for s in scores]
     free = [i for i, size in enumerate(sizes) if size > minimum]
     dropped = 0
     while free:
-        pool = np.concatenate([scores[i].reshape(-1) for i in free])
+        pool = arrays.concatenate([scores[i].reshape(-1) for i in free])
         weight = np.concatenate([counts[i].reshape(-1) for i in free])
         keep = drop_smallest(pool, weight, target - dropped)
-        edges = np.cumsum([scores[i].size for i in free])[:-1]
-        below = []
-        for i, part in zip(free, np.split(keep, edges), strict=True):
-            keeps[i] = part.reshape(scores[i].shape)
-            if int(counts[i][keeps[i]].sum(dtype=np.int64)) < minimum:
+        below, at = [], 0
+        for i in free:
+            keeps[i] = keep[at : at + counts[i].size].reshape(scores[i].shape)
+            at += counts[i].size
+            if _kept(counts[i], keeps[i]) < minimum:
                 below.append(i)
         if not below:
             break
         for i in below:
             keeps[i] = _keep_at_least(scores[i], counts[i], minimum)
-            dropped += int(counts[i][~keeps[i]].sum(dtype=np.int64))
+            dropped += sizes[i] - _kept(counts[i], keeps[i])
             free.remove(i)
     return keeps
 
 
-def _keep_at_least(scores: npt.NDArray[Any], counts: npt.NDArray[Any], minimum: int) -> npt.NDArray[np.bool_]:
-    order = np.argsort(-scores.reshape(-1), kind="stable")
-    have = np.cumsum(counts.reshape(-1)[order], dtype=np.int64)
-    take = min(order.size, int(np.searchsorted(have, minimum)) + 1)
-    keep = np.zeros(order.size, dtype=bool)
-    keep[order[:take]] = True
-    return keep.reshape(scores.shape)
+def _kept(counts: npt.NDArray[Any], keep: Array) -> int:
+    """Weights in the kept units."""
+    return int(counts[arrays.to_numpy(keep)].sum(dtype=np.int64))
+
+
+def _keep_at_least(scores: Array, counts: npt.NDArray[Any], minimum: int) -> Array:
+    order = arrays.stable_order(scores.reshape(-1), descending=True)
+    have = np.cumsum(counts.reshape(-1)[arrays.to_numpy(order)], dtype=np.int64)
+    take = min(counts.size, int(np.searchsorted(have, minimum)) + 1)
+    return arrays.scatter_true(scores.reshape(-1), order[:take]).reshape(scores.shape)

@@ -8,10 +8,12 @@ two taps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gossamer.sparsify import arrays
+from gossamer.sparsify.arrays import Array
 
 LANES = 4
 """Input channels are padded to a multiple of this many columns."""
@@ -39,7 +41,7 @@ class Columns:
         return np.tile(np.arange(self.padded) < self.channels, self.taps)
 
 
-def columns_for(matrix: npt.NDArray[Any], columns: Columns | None) -> Columns:
+def columns_for(matrix: Array, columns: Columns | None) -> Columns:
     """``columns`` checked against ``matrix``; one tap of all columns where it is ``None``.
 
     Raises:
@@ -53,39 +55,38 @@ def columns_for(matrix: npt.NDArray[Any], columns: Columns | None) -> Columns:
     return found
 
 
-def from_plan(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Columns]:
+def from_plan(weight: Array) -> tuple[Array, Columns]:
     """The padded matrix of a weight in plan order, CONV ``[Cout, kh, kw, Cin]`` or GEMM ``[N, K]``."""
     taps = int(np.prod(weight.shape[1:-1], dtype=np.int64)) if weight.ndim > 2 else 1
     columns = Columns(taps, weight.shape[-1])
     rows = weight.shape[0]
     spread = weight.reshape(rows, taps, columns.channels)
-    if columns.padded != columns.channels:
-        spread = np.pad(spread, ((0, 0), (0, 0), (0, columns.padded - columns.channels)))
-    return np.ascontiguousarray(spread).reshape(rows, columns.count), columns
+    spread = arrays.pad_end(spread, (0, 0, columns.padded - columns.channels))
+    return arrays.contiguous(spread).reshape(rows, columns.count), columns
 
 
-def to_plan(matrix: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def to_plan(matrix: Array, shape: tuple[int, ...]) -> Array:
     """Undoes :func:`from_plan`: drops the padding and gives ``shape`` back."""
     channels = shape[-1]
     padded = -(-channels // LANES) * LANES
-    return np.ascontiguousarray(matrix.reshape(shape[0], -1, padded)[:, :, :channels]).reshape(shape)
+    return arrays.contiguous(matrix.reshape(shape[0], -1, padded)[:, :, :channels]).reshape(shape)
 
 
-def from_onnx(weight: npt.NDArray[Any], *, transposed: bool = False) -> tuple[npt.NDArray[Any], Columns]:
-    """The padded matrix of an ONNX weight: Conv ``[Cout, Cin, kh, kw]``, or a 2-D one with outputs first.
+def from_onnx(weight: Array, *, transposed: bool = False) -> tuple[Array, Columns]:
+    """The padded matrix of an ONNX or torch weight: Conv ``[Cout, Cin, kh, kw]``, or a 2-D one with outputs first.
 
     Args:
         transposed: a 2-D weight is ``[K, N]`` (MatMul, Gemm without ``transB``).
     """
     if weight.ndim == 2:
         return from_plan(weight.T if transposed else weight)
-    return from_plan(np.moveaxis(weight, 1, -1))
+    return from_plan(arrays.move_axis(weight, 1, -1))
 
 
-def to_onnx(matrix: npt.NDArray[Any], shape: tuple[int, ...], *, transposed: bool = False) -> npt.NDArray[Any]:
+def to_onnx(matrix: Array, shape: tuple[int, ...], *, transposed: bool = False) -> Array:
     """Undoes :func:`from_onnx` for a weight of ``shape``."""
     if len(shape) == 2:
         flat = to_plan(matrix, (shape[1], shape[0]) if transposed else shape)
-        return np.ascontiguousarray(flat.T) if transposed else flat
+        return arrays.contiguous(flat.T) if transposed else flat
     moved = to_plan(matrix, (shape[0], *shape[2:], shape[1]))
-    return np.ascontiguousarray(np.moveaxis(moved, -1, 1))
+    return arrays.contiguous(arrays.move_axis(moved, -1, 1))

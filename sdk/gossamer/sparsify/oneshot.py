@@ -13,9 +13,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gossamer._errors import RecipeError
-from gossamer.sparsify import distribute
+from gossamer.sparsify.assign import Assigned, Target, assign
 from gossamer.sparsify.layers import PATTERN_KEY, SOURCE_KEY, Layer, Skipped, find_layers, heads
-from gossamer.sparsify.patterns import NM, Blocks, Pattern, get
+from gossamer.sparsify.patterns import NM, Pattern, get
 
 if TYPE_CHECKING:
     from gossamer.recipe import LayerRule, SparsifyStep
@@ -125,11 +125,11 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
     last = heads(model, layers)
     first = next((layer for layer in layers if layer.node.op_type == "Conv"), None)
     jobs = [_job(layer, step, is_first=layer is first, is_last=id(layer) in last) for layer in layers]
-    masks = _masks(jobs, step)
+    masks = _assigned(jobs, step)
     reports: dict[int, LayerReport] = {}
     for job in jobs:
-        mask, wanted, reason = masks.get(id(job), (None, None, job.reason))
-        reports[id(job.layer.node)] = _apply(job, mask, wanted, reason)
+        made = masks.get(id(job), Assigned(None, None, job.reason))
+        reports[id(job.layer.node)] = _apply(job, made.mask, made.wanted, made.reason)
     for item in skipped:
         node, share = item.node, item.zeros / item.weights if item.weights else 0.0
         source = node.metadata_props.get(SOURCE_KEY, "")
@@ -164,49 +164,12 @@ def _job(layer: Layer, step: SparsifyStep, *, is_first: bool, is_last: bool) -> 
     return _Job(layer, pattern, sparsity)
 
 
-_Mask = tuple[npt.NDArray[np.bool_] | None, float | None, str]
-
-
-def _masks(jobs: list[_Job], step: SparsifyStep) -> dict[int, _Mask]:
+def _assigned(jobs: list[_Job], step: SparsifyStep) -> dict[int, Assigned]:
     """The mask of every job that has a pattern, with the sparsity asked of it and why it is dense if it is."""
-    masks: dict[int, _Mask] = {}
-    shared = [job for job in jobs if job.pattern is not None and job.sparsity is None]
-    if step.distribution == "global" and shared:
-        blocks, units, columns = [], [], []
-        for job in shared:
-            scores, cols = job.layer.matrix()
-            assert isinstance(job.pattern, Blocks)
-            blocks.append(job.pattern)
-            units.append(job.pattern.units(scores, cols))
-            columns.append((scores.shape[0], cols))
-        keeps = distribute.global_threshold(
-            [u[0] for u in units], [u[1] for u in units], step.wanted, step.min_fraction
-        )
-        for job, block, keep, (rows, cols) in zip(shared, blocks, keeps, columns, strict=True):
-            whole = keep.all()
-            reason = "below the minimum that every layer keeps" if whole else ""
-            masks[id(job)] = (None if whole else block.expand(keep, rows, cols), None, reason)
-    else:
-        sizes = [job.layer.weight.size for job in shared]
-        shares = (
-            distribute.erk([_logical(job.layer) for job in shared], step.wanted)
-            if step.distribution == "erk" and shared
-            else distribute.uniform(sizes, step.wanted)
-        )
-        for job, share in zip(shared, shares, strict=True):
-            masks[id(job)] = _project(job, share)
-    for job in jobs:
-        if job.pattern is not None and job.sparsity is not None:
-            masks[id(job)] = _project(job, job.sparsity)
-    return masks
-
-
-def _project(job: _Job, sparsity: float) -> _Mask:
-    assert job.pattern is not None
-    if sparsity <= 0.0:
-        return None, 0.0, "its share of the sparsity is 0"
-    scores, columns = job.layer.matrix()
-    return job.pattern.project(scores, sparsity, columns=columns, scores=scores), sparsity, ""
+    asked = [(job, job.pattern) for job in jobs if job.pattern is not None]
+    targets = [Target(pattern, _logical(job.layer), job.layer.matrix, job.sparsity) for job, pattern in asked]
+    found = assign(targets, step.wanted, step.distribution, step.min_fraction)
+    return {id(job): made for (job, _), made in zip(asked, found, strict=True)}
 
 
 def _logical(layer: Layer) -> tuple[int, ...]:

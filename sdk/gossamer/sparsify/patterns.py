@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gossamer.sparsify import arrays
+from gossamer.sparsify.arrays import Array
 from gossamer.sparsify.blocks import Encoded, cut, encode_blocks, occupied
 from gossamer.sparsify.distribute import drop_smallest
 from gossamer.sparsify.matrix import Columns, columns_for
@@ -65,17 +67,17 @@ class Pattern(ABC):
     @abstractmethod
     def project(
         self,
-        matrix: npt.NDArray[Any],
+        matrix: Array,
         sparsity: float | None = None,
         *,
         threshold: float | None = None,
         columns: Columns | None = None,
-        scores: npt.NDArray[Any] | None = None,
-    ) -> npt.NDArray[np.bool_]:
+        scores: Array | None = None,
+    ) -> Array:
         """The mask of weights to keep, ``[R, K]``; padding columns are never kept.
 
         Args:
-            matrix: ``[R, K]`` weights.
+            matrix: ``[R, K]`` weights; numpy or torch, as is the mask.
             sparsity: share of real weights to zero, in [0, 1); reached as nearly as whole blocks allow.
             threshold: instead, units whose score (mean over the block) is at least this are kept.
             columns: what the columns are; one tap of K channels where absent.
@@ -150,31 +152,34 @@ class Blocks(Pattern):
         self.block = (br, bc)
         self.label = LABELS[name]
 
-    def units(
-        self, scores: npt.NDArray[Any], columns: Columns
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """Score and real weights of every block, both ``[block rows, block columns]``."""
+    def units(self, scores: Array, columns: Columns) -> tuple[Array, npt.NDArray[np.int32]]:
+        """Score (float32, numpy or torch as ``scores``) and real weights of every block, both ``[block rows, block
+        columns]``."""
         br, bc = self.block
-        total = scores if self.block == (1, 1) else cut(scores, br, bc).sum(axis=(2, 3), dtype=np.float32) / (br * bc)
+        total = scores if self.block == (1, 1) else arrays.sum_axes(cut(scores, br, bc), (2, 3)) / (br * bc)
         count = unit_counts(scores.shape[0], columns, self.block)
-        # A block of nothing but padding costs nothing and goes first.
-        return np.where(count > 0, total, np.float32(-1)).astype(np.float32), count
+        total = arrays.as_float32(total)
+        empty = count == 0
+        if empty.any():  # a block of nothing but padding costs nothing and goes first
+            total = total + 0
+            total[arrays.like(empty, total)] = -1.0
+        return total, count
 
-    def expand(self, keep: npt.NDArray[np.bool_], rows: int, columns: Columns) -> npt.NDArray[np.bool_]:
+    def expand(self, keep: Array, rows: int, columns: Columns) -> Array:
         """A mask of blocks as a mask of weights, ``[rows, K]``, padding columns False."""
         br, bc = self.block
-        mask = keep.repeat(br, axis=0)[:rows].repeat(bc, axis=1)
-        return mask & columns.valid
+        mask = arrays.repeat(arrays.repeat(keep, br, 0)[:rows], bc, 1)
+        return mask & arrays.like(columns.valid, mask)
 
     def project(
         self,
-        matrix: npt.NDArray[Any],
+        matrix: Array,
         sparsity: float | None = None,
         *,
         threshold: float | None = None,
         columns: Columns | None = None,
-        scores: npt.NDArray[Any] | None = None,
-    ) -> npt.NDArray[np.bool_]:
+        scores: Array | None = None,
+    ) -> Array:
         cols = columns_for(matrix, columns)
         score, count = self.units(magnitude(matrix) if scores is None else scores, cols)
         if threshold is not None and sparsity is None:
@@ -203,21 +208,21 @@ class NM(Pattern):
         """The share of zeros that the pattern makes, ``1 - n/m``."""
         return 1.0 - self.n / self.m
 
-    def _groups(self, values: npt.NDArray[Any], columns: Columns) -> npt.NDArray[Any]:
+    def _groups(self, values: Array, columns: Columns) -> Array:
         rows = values.shape[0]
         spread = values.reshape(rows, columns.taps, columns.padded)[:, :, : columns.channels]
-        spread = np.pad(spread, ((0, 0), (0, 0), (0, -columns.channels % self.m)))
+        spread = arrays.pad_end(spread, (0, 0, -columns.channels % self.m))
         return spread.reshape(rows, columns.taps, -1, self.m)
 
     def project(
         self,
-        matrix: npt.NDArray[Any],
+        matrix: Array,
         sparsity: float | None = None,
         *,
         threshold: float | None = None,
         columns: Columns | None = None,
-        scores: npt.NDArray[Any] | None = None,
-    ) -> npt.NDArray[np.bool_]:
+        scores: Array | None = None,
+    ) -> Array:
         """As in :class:`Pattern`, but n:m fixes its own sparsity: both arguments may be absent.
 
         Raises:
@@ -229,12 +234,9 @@ class NM(Pattern):
             raise ValueError(f"{self.name} makes a sparsity of {self.sparsity:g}, not {sparsity:g}")
         cols = columns_for(matrix, columns)
         groups = self._groups(magnitude(matrix) if scores is None else scores, cols)
-        order = np.argsort(-groups, axis=-1, kind="stable")
-        keep = np.zeros(groups.shape, dtype=bool)
-        np.put_along_axis(keep, order[..., : self.n], True, axis=-1)
+        keep = arrays.scatter_true(groups, arrays.stable_order(groups, descending=True)[..., : self.n])
         keep = keep.reshape(matrix.shape[0], cols.taps, -1)[:, :, : cols.channels]
-        mask = np.pad(keep, ((0, 0), (0, 0), (0, cols.padded - cols.channels)))
-        return mask.reshape(matrix.shape)
+        return arrays.pad_end(keep, (0, 0, cols.padded - cols.channels)).reshape(matrix.shape)
 
     def _fits(self, matrix: npt.NDArray[Any], columns: Columns, zeros: int, absent_zeros: int) -> bool:
         return zeros > 0 and int((self._groups(matrix, columns) != 0).sum(axis=-1).max()) <= self.n
