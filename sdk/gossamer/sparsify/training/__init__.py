@@ -1,0 +1,33 @@
+"""Sparse training in the user's own torch loop: attach a :class:`Sparsifier`, step it, finish into plain zeros.
+
+Needs the extra ``[torch]``; importing this package does not load torch, so that recipes can be listed without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gossamer.sparsify.training.layer import SparseLayer
+    from gossamer.sparsify.training.method import Method
+    from gossamer.sparsify.training.registry import METHODS, method
+    from gossamer.sparsify.training.sparsifier import Sparsifier
+
+__all__ = ["METHODS", "Method", "SparseLayer", "Sparsifier", "method"]
+
+_HOMES = {
+    "METHODS": "registry",
+    "Method": "method",
+    "SparseLayer": "layer",
+    "Sparsifier": "sparsifier",
+    "method": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded on first use."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"gossamer.sparsify.training.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

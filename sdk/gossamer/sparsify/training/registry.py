@@ -1,0 +1,39 @@
+"""Every training method by name; nothing here loads torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gossamer._errors import RecipeError
+from gossamer.sparsify.training.method import Method
+from gossamer.sparsify.training.methods.gradual_magnitude import GradualMagnitude
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (GradualMagnitude,)}
+"""Name to class, in the order in which they are listed."""
+
+
+def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
+    """The method called ``name`` with its options.
+
+    Raises:
+        RecipeError: no such method or option, or a value out of range; the message names it.
+    """
+    found = METHODS.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise RecipeError(f"no training method '{name}'", hint=f"{hint}There are {', '.join(METHODS)}", field="method")
+    try:
+        return found(**dict(options or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "options"
+        raise RecipeError(
+            f"method '{name}', option '{field}': {first['msg']}",
+            hint=f"options: {', '.join(found.model_fields) or 'none'}",
+            field=f"options.{field}",
+        ) from error

@@ -1,0 +1,237 @@
+"""Attaches masks to a module, moves them as a method says, and leaves plain zeros behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer._errors import InputError, RecipeError
+from gossamer.sparsify.assign import Target, assign
+from gossamer.sparsify.patterns import NM
+from gossamer.sparsify.training.layer import SparseLayer, choose
+from gossamer.sparsify.training.masked import Masked
+from gossamer.sparsify.training.method import Method
+from gossamer.sparsify.training.registry import method as find_method
+
+if TYPE_CHECKING:
+    from gossamer.recipe import SparsifyStep
+
+
+class Sparsifier:
+    """Sparse training of any :class:`torch.nn.Module` in its owner's loop.
+
+    >>> import torch
+    >>> from gossamer.sparsify.training import Sparsifier
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> target = {"pattern": "1x4", "sparsity": 0.75, "keep_dense": []}
+    >>> sparsifier = Sparsifier(model, target, "gradual-magnitude", total_steps=100, optimizer=optimizer)
+    >>> for _ in range(100):
+    ...     loss = model(torch.randn(8, 16)).square().mean() + sparsifier.penalty()
+    ...     optimizer.zero_grad(); loss.backward(); optimizer.step(); sparsifier.step()
+    >>> report = sparsifier.finish()  # plain weights with plain zeros: export as ever
+    >>> round(float((model[0].weight == 0).float().mean()), 2)
+    0.75
+
+    Masks are ``torch.nn.utils.parametrize`` parametrizations: ``model.state_dict()`` holds them, :meth:`state_dict`
+    the rest. To resume, attach to a fresh model in the same way and load both. Works under AMP (masks are applied in
+    the weight's own type) and ``torch.compile`` (masks are buffers changed in place).
+
+    Args:
+        model: changed in place: pruned layers get parametrized weights. Attach before compiling it.
+        target: what to prune and how far: a recipe's ``sparsify`` step, the same as a dict, a recipe, or the name or
+            path of one.
+        method: how to get there: a method or its name. Default: the recipe's ``train.method``, else
+            ``gradual-magnitude``.
+        total_steps: optimiser steps of the whole run, at least 1.
+        optimizer: needed by methods that move connections: the moments of new ones start at zero.
+        seed: of methods that draw at random.
+
+    Attributes:
+        layers: the pruned layers.
+        dense: name to reason, for the layers with weights that stay dense.
+        step_number: optimiser steps so far.
+        memory: numbers and tensors of the method, saved with the run.
+
+    Raises:
+        RecipeError: the target names layers that are not there or prunes none, or the method cannot make its pattern.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: SparsifyStep | Mapping[str, Any] | Any,
+        method: Method | str | None = None,
+        *,
+        total_steps: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        seed: int = 0,
+    ):
+        if total_steps < 1:
+            raise InputError(f"a run has at least 1 step, not {total_steps}", where="total_steps")
+        self.target, self.method = _settings(target, method)
+        self.total_steps, self.optimizer, self.step_number = total_steps, optimizer, 0
+        self.memory: dict[str, Any] = {}
+        self.model = model
+        chosen, self.dense = choose(model, self.target)
+        for c in chosen:
+            kind = "n:m" if isinstance(c.pattern, NM) else "blocks"
+            if kind not in self.method.patterns:
+                raise RecipeError(
+                    f"method '{self.method.name}' cannot make pattern {c.pattern.name}",
+                    where=c.name,
+                    hint=f"it takes {' and '.join(self.method.patterns)} patterns",
+                )
+        kept = [model.get_parameter(f"{c.name}.weight" if c.name else "weight") for c in chosen]
+        self.layers = tuple(
+            SparseLayer(
+                c.name,
+                c.module,
+                c.pattern,
+                c.own,
+                Masked(w.detach(), dense_gradient=self.method.dense_gradient, leaking=self.method.leaking),
+            )
+            for c, w in zip(chosen, kept, strict=True)
+        )
+        self.generator = torch.Generator(device=kept[0].device).manual_seed(seed)
+        self._finished = False
+        if self.method.dense_gradient:
+            for layer in self.layers:
+                layer.keep_gradient(self._corrector(layer))
+        with torch.no_grad():
+            self.method.start(self)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is over, 0..1."""
+        return min(1.0, self.step_number / self.total_steps)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of pruned weights over the pruned layers."""
+        total = sum(layer.size for layer in self.layers)
+        return 1.0 - sum(int(layer.mask.sum()) for layer in self.layers) / total
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss; 0.0 for most."""
+        found = self.method.penalty(self)
+        return 0.0 if found is None else found
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Call once after every ``optimizer.step()``.
+
+        Raises:
+            RecipeError: the recipe leaves a layer empty.
+        """
+        self.step_number += 1
+        self.method.update(self)
+
+    @torch.no_grad()
+    def prune(
+        self, share: float = 1.0, *, scores: Callable[[SparseLayer], Tensor] | None = None, only_kept: bool = False
+    ) -> None:
+        """Choose all masks anew so that ``share`` of the final sparsity is reached.
+
+        Args:
+            share: 0..1 of the target's sparsity, of each layer's own too; n:m patterns are made whole.
+            scores: ``[R, K]`` of a layer, at least 0; by default magnitudes.
+            only_kept: what is pruned now stays pruned.
+        """
+
+        def matrix_of(layer: SparseLayer) -> Callable[[], tuple[Tensor, Any]]:
+            def scored() -> tuple[Tensor, Any]:
+                found = layer.matrix() if scores is None else scores(layer)
+                return (found * layer.matrix(layer.mask) if only_kept else found), layer.columns
+
+            return scored
+
+        targets = [
+            Target(
+                layer.pattern,
+                tuple(layer.weight.shape),
+                matrix_of(layer),
+                None if layer.own is None else layer.own * share,
+            )
+            for layer in self.layers
+        ]
+        made = assign(targets, self.target.wanted * share, self.target.distribution, self.target.min_fraction)
+        for layer, found in zip(self.layers, made, strict=True):
+            layer.set_mask(found.mask)
+
+    @torch.no_grad()
+    def reset_moments(self, layer: SparseLayer, where: Tensor) -> None:
+        """Zero the optimiser's moments of ``layer`` where a mask of the weight's shape is True."""
+        if self.optimizer is None:
+            return
+        for value in self.optimizer.state.get(layer.weight, {}).values():
+            if isinstance(value, Tensor) and value.shape == layer.weight.shape:
+                value.masked_fill_(where, 0.0)
+
+    @torch.no_grad()
+    def finish(self) -> dict[str, float]:
+        """Turn the masks into plain zeros and take the parametrizations off; returns sparsity by layer.
+
+        The model's parameters are new objects afterwards: make a new optimiser to train on.
+        """
+        if not self._finished:
+            self.method.finish(self)
+            self.reached = {layer.name: layer.sparsity for layer in self.layers}
+            for layer in self.layers:
+                layer.bake()
+            self._finished = True
+        return dict(self.reached)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step, method, target and random state; masks are in the model's own ``state_dict``."""
+        return {
+            "settings": self._identity(),
+            "step_number": self.step_number,
+            "memory": dict(self.memory),
+            "random": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; load the model's state beside it.
+
+        Raises:
+            InputError: the state belongs to another recipe; the message names what differs.
+        """
+        mine, saved = self._identity(), dict(state.get("settings", {}))
+        for key in (*mine, *saved):
+            if mine.get(key) != saved.get(key):
+                raise InputError(
+                    f"the saved run has another recipe: {key} was {saved.get(key)!r}, is {mine.get(key)!r}",
+                    where="Sparsifier.load_state_dict",
+                    hint="resume with the recipe it was started with, or start anew",
+                )
+        self.step_number = int(state["step_number"])
+        self.memory = dict(state["memory"])
+        self.generator.set_state(state["random"].cpu())
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            **self.method.settings(),
+            "total_steps": self.total_steps,
+            **{f"sparsify.{k}": v for k, v in self.target.model_dump(mode="json").items()},
+        }
+
+    def _corrector(self, layer: SparseLayer) -> Callable[[], None]:
+        return lambda: self.method.gradient(self, layer)
+
+
+def _settings(target: Any, method: Method | str | None) -> tuple[SparsifyStep, Method]:
+    from gossamer.recipe import SparsifyStep, load_recipe
+
+    if isinstance(target, Mapping) and "version" not in target:
+        target = {"version": 1, "sparsify": dict(target)}
+    if not isinstance(target, SparsifyStep):
+        recipe = load_recipe(target)
+        if recipe.sparsify is None:
+            raise RecipeError("the recipe has no sparsify step", where=recipe.name or None)
+        target = recipe.sparsify
+    found = find_method(method or "gradual-magnitude") if not isinstance(method, Method) else method
+    return target, found
