@@ -1,67 +1,102 @@
-"""What is trained side by side: a network, what it learns from and may not see, how sparse it should be able to get."""
+"""What is trained side by side: a network, where it starts, what it learns from and may not see, how it gets sparse."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gossamer._errors import InputError
+from gossamer._errors import InputError, RecipeError
 from gossamer.person.ensemble import GRID
-from gossamer.person.models import PersonNet, build, is_prunable
+from gossamer.person.models import PersonNet, build
+from gossamer.recipe import SparsifyStep, load_recipe
+from gossamer.sparsify.training import Method, Sparsifier, method
+
+_STORED = ".parametrizations.weight.original"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A candidate in words, ``<network>[+<option>...]``, for example ``v1-0.35+1x4:0.75``.
+    """A candidate in words, ``<network>[+<option>...]``, for example ``v1-0.75+granet:1x4:0.9,every=200+seed:1``.
 
     Attributes:
         text: as written.
         network: see :func:`gossamer.person.models.build`.
-        sparsity: option ``1x4:<fraction>``: the fraction of 1x4 blocks of each layer that training sets to zero, little
-            by little, so that one-shot pruning of that fraction or less finds its zeros already there.
+        method: option ``<method>:<pattern>[:<sparsity>][,<setting>=<number>...]``: how it gets sparse, see
+            :data:`gossamer.sparsify.training.METHODS`; None: dense.
+        target: what the option says of pattern and sparsity; None: dense.
         labels_only: option ``labels``: teachers are not used.
         without: option ``without:<source>``: views that show this source are not used.
+        start: option ``from:<name>``: start from the weights ``<name>.pt`` of an earlier run.
+        seed: option ``seed:<number>``: of the first weights and of what a method draws.
     """
 
     text: str
     network: str
-    sparsity: float = 0.0
+    method: Method | None = None
+    target: SparsifyStep | None = None
     labels_only: bool = False
     without: tuple[str, ...] = ()
+    start: str = ""
+    seed: int = 0
 
 
 def parse(text: str) -> Recipe:
     """Read a candidate.
 
     Raises:
-        InputError: an unknown option or a fraction outside 0..1.
+        InputError: an unknown option, method, pattern or setting, or a number out of range.
     """
     network, *options = text.split("+")
-    sparsity, labels_only, without = 0.0, False, []
+    found: dict[str, Any] = {"without": ()}
     for option in options:
         kind, _, value = option.partition(":")
-        if kind == "1x4" and _fraction(value):
-            sparsity = float(value)
-        elif option == "labels":
-            labels_only = True
+        if option == "labels":
+            found["labels_only"] = True
         elif kind == "without" and value:
-            without.append(value)
+            found["without"] += (value,)
+        elif kind == "from" and value:
+            found["start"] = value
+        elif kind == "seed" and value.isdigit():
+            found["seed"] = int(value)
+        elif value and "method" not in found:
+            found["method"], found["target"] = _sparse(text, kind, value)
         else:
             raise InputError(
-                f"option {option!r}", where=f"candidate {text!r}", hint="1x4:<fraction>, labels, without:<source>"
+                f"option {option!r}",
+                where=f"candidate {text!r}",
+                hint="<method>:<pattern>:<sparsity>, labels, without:<source>, from:<name>, seed:<number>",
             )
-    return Recipe(text, network, sparsity, labels_only, tuple(without))
+    return Recipe(text, network, **found)
 
 
-def _fraction(text: str) -> bool:
+def _sparse(text: str, name: str, value: str) -> tuple[Method, SparsifyStep]:
+    shape, *settings = value.split(",")
+    pattern, _, number = shape.rpartition(":")
+    if not pattern or pattern.isdigit():  # n:m alone
+        pattern, number = shape, ""
     try:
-        return 0.0 < float(text) < 1.0
+        chosen = method(name, {k: _number(v) for k, _, v in (s.partition("=") for s in settings)})
+        step: dict[str, Any] = {"pattern": pattern}
+        if number:
+            step["sparsity"] = float(number)
+        target = load_recipe({"version": 1, "sparsify": step}).sparsify
+    except (RecipeError, ValueError) as error:
+        raise InputError(f"option {name}:{value}: {error}", where=f"candidate {text!r}") from error
+    assert target is not None
+    return chosen, target
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return int(text)
     except ValueError:
-        return False
+        try:
+            return float(text)
+        except ValueError:
+            return text
 
 
 class Candidate:
@@ -72,31 +107,48 @@ class Candidate:
         teacher_features: channels of the teachers' features, 0 for none.
         dropout: before the classifier.
         device: where to train.
+        seed: of the run, added to the recipe's.
+        steps: optimiser steps of the run, or a guess where the clock ends it.
+        start: weights to start from, for a recipe with ``from``.
+
+    Raises:
+        InputError: the weights to start from belong to another network.
     """
 
-    def __init__(self, recipe: Recipe, teacher_features: int, dropout: float, device: torch.device):
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher_features: int,
+        dropout: float,
+        device: torch.device,
+        *,
+        seed: int = 0,
+        steps: int = 1,
+        start: dict[str, Tensor] | None = None,
+    ):
         self.recipe = recipe
         layout = torch.channels_last
+        torch.manual_seed(seed + recipe.seed)
         self.net = build(recipe.network, dropout=dropout).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if start is not None:
+            try:
+                self.net.load_state_dict(start)
+            except RuntimeError as error:
+                raise InputError("these weights belong to another network", where=recipe.text) from error
         self.average = build(recipe.network, dropout=dropout).to(device, memory_format=layout).eval()  # type: ignore[call-overload]
         self.average.load_state_dict(self.net.state_dict())
         width = 0 if recipe.labels_only else teacher_features
         self.projection = nn.Conv2d(self.net.classifier.in_features, width, 1).to(device) if width else None
-        self._pruned: list[Tensor] = []
-        self._masks: list[Tensor] = []
-        self._kept_pruned: list[Tensor] = []
-        self._share = 0.0
-        if recipe.sparsity:
-            pairs = zip(self.net.modules(), self.average.modules(), strict=True)
-            both = [
-                (a, b) for a, b in pairs if isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d) and is_prunable(a)
-            ]
-            self._pruned = [a.weight.data for a, _ in both]
-            self._kept_pruned = [b.weight.data for _, b in both]
-            self._masks = [torch.ones_like(w) for w in self._pruned]
-        now, kept = self.net.state_dict(), self.average.state_dict()
-        self._now = [v for v in now.values() if v.is_floating_point()]
-        self._kept = [v for k, v in kept.items() if now[k].is_floating_point()]
+        self.sparsifier: Sparsifier | None = None
+        if recipe.target is not None:
+            self.sparsifier = Sparsifier(
+                self.net, recipe.target, recipe.method, total_steps=steps, seed=seed + recipe.seed
+            )
+        now = {k.replace(_STORED, ".weight"): v for k, v in self.net.state_dict().items()}
+        kept = self.average.state_dict()
+        self._pairs = [(now[k], v) for k, v in kept.items() if v.is_floating_point()]
+        layers = self.sparsifier.layers if self.sparsifier is not None else ()
+        self._sparse = [(kept[f"{layer.name}.weight"], layer) for layer in layers]
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], distill: float, hint: float, smooth: float) -> Tensor:
         """Cross entropy with the blended target plus the mean squared error of the features (arXiv 1412.6550).
@@ -118,59 +170,28 @@ class Candidate:
             if own.shape[2] != GRID:
                 raise InputError(f"feature map of {own.shape[2]}, teachers have {GRID}", where=self.recipe.text)
             loss = loss + hint * (self.projection(own).float() - features).square().mean()
+        if self.sparsifier is not None:
+            loss = loss + self.sparsifier.penalty()
         return loss
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """One step of the exponential moving average."""
-        torch._foreach_lerp_(self._kept, self._now, 1.0 - decay)
+        torch._foreach_lerp_([k for _, k in self._pairs], [n for n, _ in self._pairs], 1.0 - decay)
 
     @torch.no_grad()
-    def prune(self, progress: float) -> None:
-        """Mark the weakest 1x4 blocks of each layer for :meth:`apply_masks`; a block once gone stays gone.
+    def finished(self, *, last: bool = False) -> PersonNet:
+        """The averaged network, in evaluation mode, with zeros where the trained one has them.
 
-        The share follows Zhu and Gupta's cubic schedule (arXiv 1710.01878) from 5% to 50% of the run; after that
-        the blocks that are left have the rest of the run to make up for the others.
+        Args:
+            last: training is over: the method brings the masks to where they have to end.
         """
-        ramp = min(max((progress - 0.05) / 0.45, 0.0), 1.0)
-        share = self.recipe.sparsity * (1.0 - (1.0 - ramp) ** 3)
-        if share <= self._share:
-            return
-        self._share = share
-        for weight, mask in zip(self._pruned, self._masks, strict=True):
-            blocks = weight.permute(0, 2, 3, 1).reshape(-1, 4)
-            strength = blocks.square().sum(dim=1)
-            weak = math.floor(share * strength.numel())
-            if weak:
-                alive = (strength > strength.kthvalue(weak).values)[:, None].expand_as(blocks)
-                shape = (weight.shape[0], *weight.shape[2:], weight.shape[1])
-                mask.copy_(alive.reshape(shape).permute(0, 3, 1, 2))
-
-    @torch.no_grad()
-    def apply_masks(self) -> None:
-        """Set the marked blocks to zero."""
-        if self._masks:
-            torch._foreach_mul_(self._pruned, self._masks)
-
-    @torch.no_grad()
-    def finished(self) -> PersonNet:
-        """The averaged network, in evaluation mode, with zeros where the trained one has them."""
-        if self._masks:
-            torch._foreach_mul_(self._kept_pruned, self._masks)
+        if last and self.sparsifier is not None:
+            self.sparsifier.settle()
+        for weight, layer in self._sparse:
+            weight.mul_(layer.mask)
         average: PersonNet = self.average.eval()
         return average
-
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take over the weights of a finished network.
-
-        Raises:
-            InputError: they belong to another network.
-        """
-        try:
-            self.net.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError("these weights belong to another network", where=self.recipe.text) from error
-        self.average.load_state_dict(weights)
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that is learned."""
@@ -193,13 +214,11 @@ class Candidate:
 
     def state(self) -> dict[str, object]:
         """For :meth:`restore`."""
-        projection = None if self.projection is None else self.projection.state_dict()
         return {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "projection": projection,
-            "masks": self._masks,
-            "share": self._share,
+            "projection": None if self.projection is None else self.projection.state_dict(),
+            "sparsifier": None if self.sparsifier is None else self.sparsifier.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -208,6 +227,5 @@ class Candidate:
         self.average.load_state_dict(state["average"])
         if self.projection is not None:
             self.projection.load_state_dict(state["projection"])
-        for mask, saved in zip(self._masks, state["masks"], strict=True):
-            mask.copy_(saved)
-        self._share = float(state["share"])
+        if self.sparsifier is not None:
+            self.sparsifier.load_state_dict(state["sparsifier"])

@@ -33,6 +33,8 @@ class Learner:
     def __init__(self, candidate: Candidate, bank: Bank, weights: Tensor, settings: TrainSettings):
         self.candidate = candidate
         self.optimiser = _optimiser(candidate, settings)
+        if candidate.sparsifier is not None:
+            candidate.sparsifier.optimizer = self.optimiser
         self._bank, self._cumulative, self._settings = bank, cumulative(weights), settings
         self._sum, self._count = torch.zeros((), device=weights.device), 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -98,8 +100,8 @@ class Learner:
             self._update()
         else:
             self._graph.replay()
-        if candidate.recipe.sparsity and number % settings.prune_every == 0:
-            candidate.prune(progress)
+        if candidate.sparsifier is not None:
+            candidate.sparsifier.step(progress)
         candidate.update_average(min(settings.ema_decay, (1.0 + number) / (10.0 + number)))
         self._count += 1
 
@@ -111,7 +113,6 @@ class Learner:
             loss = self.candidate.loss(batch, settings.distill, settings.hint, settings.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self.candidate.apply_masks()
         self._sum += loss.detach()
 
 

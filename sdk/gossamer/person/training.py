@@ -8,6 +8,7 @@ there, on a CPU with the same random numbers.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +21,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gossamer import _atomic
 from gossamer._errors import InputError
 from gossamer.person import dataset as data
 from gossamer.person import metrics
 from gossamer.person.augment import Augmentation
 from gossamer.person.bank import fill
-from gossamer.person.candidates import Candidate, parse
+from gossamer.person.candidates import Candidate, Recipe, parse
 from gossamer.person.ensemble import TeacherEnsemble
 from gossamer.person.learner import Learner
 from gossamer.person.models import PersonNet
@@ -51,8 +53,7 @@ class TrainSettings:
         dropout: before the classifier.
         ema_decay: of the averaged weights, per step, once warmed up.
         seed: of weights, draws and views.
-        initial: SHA-256 (hex) of weights to start from instead of random ones, empty for random; see ``train``.
-        prune_every: steps between two choices of the blocks that a ``+1x4`` candidate gives up.
+        initial: name and SHA-256 (hex) of the weights that candidates with ``from:<name>`` start from; see ``train``.
         augmentation: how views are made.
     """
 
@@ -69,8 +70,7 @@ class TrainSettings:
     dropout: float = 0.1
     ema_decay: float = 0.998
     seed: int = 0
-    initial: str = ""
-    prune_every: int = 32
+    initial: tuple[tuple[str, str], ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -109,13 +109,13 @@ def train(
     log: Callable[[str], None] = print,
     keep: Callable[[dict[str, PersonNet]], None] = lambda _: None,
 ) -> Outcome:
-    """Train every candidate from random weights; go on from ``state_path`` when it exists.
+    """Train every candidate, from random weights or those it names; go on from ``state_path`` when it exists.
 
     Args:
         people: person128; its train and val splits are used.
         settings: the run.
         teachers: third-party networks that mark every view; none: labels alone.
-        initial: weights of an earlier run that every candidate starts from; their digest is ``settings.initial``.
+        initial: folder with the weights ``<name>.pt`` that candidates start from; digests in ``settings.initial``.
         device: ``cpu`` or ``cuda``.
         seconds: let the schedule follow the clock and end after so many seconds, the making of the bank included,
             instead of after ``epochs``.
@@ -127,7 +127,8 @@ def train(
         keep: receives the averaged networks as often.
 
     Raises:
-        InputError: the state belongs to other settings, or a setting is wrong.
+        InputError: the state belongs to other settings, a setting is wrong, a split lacks a label, or a loss is no
+            number any more; then the last state is from before that.
     """
     if settings.epochs < 1 or settings.batch < 2 or settings.bank < 2:
         raise InputError("epochs must be at least 1, batch and bank at least 2", where="TrainSettings")
@@ -164,17 +165,24 @@ def train(
     log(f"{settings.bank} views of {len(rows)} photos in {time.monotonic() - began:.1f} s")
     if ensemble is not None:
         log(f"teachers {[t.name for t in teachers]} weighted {[round(w, 3) for w in ensemble.weights.tolist()]}")
+    steps = max(1, settings.bank // settings.batch)
+    starts = _starts(recipes, settings, initial, where)
+    candidates = [
+        Candidate(
+            r,
+            bank.features.shape[1],
+            settings.dropout,
+            where,
+            seed=settings.seed + 1,
+            steps=steps * settings.epochs,
+            start=starts.get(r.start),
+        )
+        for r in recipes
+    ]
     torch.manual_seed(settings.seed + 1)
-    candidates = [Candidate(r, bank.features.shape[1], settings.dropout, where) for r in recipes]
-    if initial is not None:
-        if hashlib.sha256(Path(initial).read_bytes()).hexdigest() != settings.initial:
-            raise InputError("the weights to start from are not those of the settings", where=str(initial))
-        for c in candidates:
-            c.start_from(torch.load(initial, map_location=where, weights_only=True))
     learners = [
         Learner(c, bank, bank.weights(sum(1 << names.index(n) for n in c.recipe.without)), settings) for c in candidates
     ]
-    steps = max(1, settings.bank // settings.batch)
     losses: list[list[float]] = []
     first = 0
     if resumed and state_path is not None:
@@ -201,6 +209,7 @@ def train(
             for learner in learners:
                 learner.step(step, progress)
         losses.append([learner.mean_loss() for learner in learners])
+        _check_finite(losses[-1], recipes, epoch, state_path)
         epoch += 1
         if time.monotonic() - logged > 20 or epoch == last:
             logged = time.monotonic()
@@ -210,7 +219,7 @@ def train(
             keep(networks)
         if state_path is not None and seconds is None and (epoch % save_every == 0 or epoch == last):
             _save(Path(state_path), epoch, losses, settings, learners)
-    networks = {c.recipe.text: c.finished() for c in candidates}
+    networks = {c.recipe.text: c.finished(last=True) for c in candidates}
     return Outcome(
         networks=networks,
         val={name: _val_report(network, val, val_rows) for name, network in networks.items()},
@@ -266,12 +275,40 @@ def _save(
         "cuda_random": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        torch.save(state, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = io.BytesIO()
+    torch.save(state, content)
+    _atomic.write(path, content.getvalue())
+
+
+def _starts(
+    recipes: Sequence[Recipe], settings: TrainSettings, folder: str | Path | None, device: torch.device
+) -> dict[str, dict[str, Tensor]]:
+    """Weights by name for the candidates that start from some, each checked against its digest."""
+    digests, found = dict(settings.initial), {}
+    for name in sorted({r.start for r in recipes if r.start}):
+        path = Path(folder or ".") / f"{name}.pt"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"no weights to start from: {error.strerror}", where=str(path)) from error
+        if hashlib.sha256(content).hexdigest() != digests.get(name):
+            raise InputError("the weights to start from are not those of the settings", where=str(path))
+        found[name] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return found
+
+
+def _check_finite(
+    losses: Sequence[float], recipes: Sequence[Recipe], epoch: int, state_path: str | Path | None
+) -> None:
+    bad = [r.text for r, loss in zip(recipes, losses, strict=True) if not math.isfinite(loss)]
+    if not bad:
+        return
+    kept = f"go on from {state_path} with" if state_path is not None and Path(state_path).is_file() else "start with"
+    raise InputError(
+        f"the loss of {bad[0]!r} is no number after epoch {epoch + 1}",
+        where="training",
+        hint=f"{kept} a lower learning rate; no state was written since",
+    )
 
 
 def _restore(

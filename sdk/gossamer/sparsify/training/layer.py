@@ -107,7 +107,8 @@ class SparseLayer:
         if mask is None:
             self.mask.fill_(True)
             return
-        if not bool(mask.any()):
+        # n:m cannot be empty, and to look would make a GPU wait in every step of methods that choose anew.
+        if not isinstance(self.pattern, NM) and not bool(mask.any()):
             raise RecipeError(
                 f"the recipe leaves layer '{self.name}' empty: none of its {self.size} weights would stay",
                 where=self.name,

@@ -27,7 +27,10 @@ class Method(BaseModel):
         source: paper or code, and the section.
         rule: the rule as one formula or sentence.
         patterns: kinds of patterns that it takes: ``blocks`` (unstructured, 1x4, 4x1, 4x4) and ``n:m``.
-        dense_gradient: the layers pass gradients to pruned weights (``SparseLayer.gradient`` is kept).
+        dense_gradient: the layers pass gradients to pruned weights: ``SparseLayer.gradient`` keeps them, the optimiser
+            gets masked ones.
+        straight_through: the optimiser itself gets the dense gradient, so that pruned weights go on moving.
+        penalised: the method adds to the loss; a run that never asks for :meth:`Sparsifier.penalty` is an error.
         leaking: pruned weights are multiplied with ``layer.masked.leak`` instead of 0.
     """
 
@@ -39,6 +42,8 @@ class Method(BaseModel):
     rule: ClassVar[str]
     patterns: ClassVar[tuple[str, ...]] = ("blocks", "n:m")
     dense_gradient: ClassVar[bool] = False
+    straight_through: ClassVar[bool] = False
+    penalised: ClassVar[bool] = False
     leaking: ClassVar[bool] = False
 
     def start(self, run: Sparsifier) -> None:

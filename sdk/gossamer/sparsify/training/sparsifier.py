@@ -74,6 +74,7 @@ class Sparsifier:
             raise InputError(f"a run has at least 1 step, not {total_steps}", where="total_steps")
         self.target, self.method = _settings(target, method)
         self.total_steps, self.optimizer, self.step_number = total_steps, optimizer, 0
+        self._progress: float | None = None
         self.memory: dict[str, Any] = {}
         self.model = model
         chosen, self.dense = choose(model, self.target)
@@ -92,12 +93,16 @@ class Sparsifier:
                 c.module,
                 c.pattern,
                 c.own,
-                Masked(w.detach(), dense_gradient=self.method.dense_gradient, leaking=self.method.leaking),
+                Masked(
+                    w.detach(),
+                    dense_gradient=self.method.dense_gradient or self.method.straight_through,
+                    leaking=self.method.leaking,
+                ),
             )
             for c, w in zip(chosen, kept, strict=True)
         )
         self.generator = torch.Generator(device=kept[0].device).manual_seed(seed)
-        self._finished = False
+        self._finished = self._asked = False
         if self.method.dense_gradient:
             for layer in self.layers:
                 layer.keep_gradient(self._corrector(layer))
@@ -107,7 +112,7 @@ class Sparsifier:
     @property
     def progress(self) -> float:
         """How much of the run is over, 0..1."""
-        return min(1.0, self.step_number / self.total_steps)
+        return min(1.0, self.step_number / self.total_steps) if self._progress is None else self._progress
 
     @property
     def sparsity(self) -> float:
@@ -117,17 +122,29 @@ class Sparsifier:
 
     def penalty(self) -> Tensor | float:
         """What the method adds to the loss; 0.0 for most."""
+        self._asked = True
         found = self.method.penalty(self)
         return 0.0 if found is None else found
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, progress: float | None = None) -> None:
         """Call once after every ``optimizer.step()``.
 
+        Args:
+            progress: how much of the run is over, 0..1, where its length is not counted in steps.
+
         Raises:
+            InputError: the method adds to the loss, but :meth:`penalty` was never called.
             RecipeError: the recipe leaves a layer empty.
         """
+        if self.method.penalised and not self._asked:
+            raise InputError(
+                f"method '{self.method.name}' adds a penalty to the loss, but nobody asked for it",
+                where="Sparsifier.step",
+                hint="train on `loss + sparsifier.penalty()`",
+            )
         self.step_number += 1
+        self._progress = progress
         self.method.update(self)
 
     @torch.no_grad()
@@ -172,13 +189,18 @@ class Sparsifier:
                 value.masked_fill_(where, 0.0)
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Bring the masks to where the method has to end; :meth:`finish` does it, too."""
+        self.method.finish(self)
+
+    @torch.no_grad()
     def finish(self) -> dict[str, float]:
         """Turn the masks into plain zeros and take the parametrizations off; returns sparsity by layer.
 
         The model's parameters are new objects afterwards: make a new optimiser to train on.
         """
         if not self._finished:
-            self.method.finish(self)
+            self.settle()
             self.reached = {layer.name: layer.sparsity for layer in self.layers}
             for layer in self.layers:
                 layer.bake()
