@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from gossamer._errors import RecipeError
 from gossamer.sparsify.training.method import Method
 from gossamer.sparsify.training.methods.gradual_magnitude import GradualMagnitude
+from gossamer.sparsify.training.methods.sr_ste import SparseRefinedSTE
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (GradualMagnitude,)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (GradualMagnitude, SparseRefinedSTE)}
 """Name to class, in the order in which they are listed."""
 
 
