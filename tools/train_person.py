@@ -47,6 +47,7 @@ def fit(options: argparse.Namespace) -> None:
 
     from gossamer import _atomic
     from gossamer.person.augment import Augmentation
+    from gossamer.person.candidates import parse
     from gossamer.person.card import weights_file
     from gossamer.person.dataset import PersonDataset
     from gossamer.person.models import PersonNet, parameter_count
@@ -56,7 +57,10 @@ def fit(options: argparse.Namespace) -> None:
     chosen = {f.name: getattr(options, f.name) for f in fields(TrainSettings) if hasattr(options, f.name)}
     augmentation = {f.name: getattr(options, f.name) for f in fields(Augmentation) if hasattr(options, f.name)}
     if options.init is not None:
-        chosen["initial"] = hashlib.sha256(options.init.read_bytes()).hexdigest()
+        named = sorted({parse(text).start for text in options.candidates or ()} - {""})
+        chosen["initial"] = tuple(
+            (n, hashlib.sha256((options.init / f"{n}.pt").read_bytes()).hexdigest()) for n in named
+        )
     settings = TrainSettings(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items() if v is not None},
         augmentation=replace(Augmentation(), **{k: v for k, v in augmentation.items() if v is not None}),
@@ -152,11 +156,15 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("-o", "--output", type=Path, required=True, help="folder for state, weights and run.json")
     part.add_argument("--device", help="cpu or cuda; default: cuda when there is one")
     part.add_argument(
-        "--candidates", nargs="+", help="networks with options: v1-0.35 v1-0.35+1x4:0.75 +labels +without:SOURCE"
+        "--candidates",
+        nargs="+",
+        help="networks with options, such as v1-0.75 v1-0.75+granet:1x4:0.9+seed:1+from:NAME+without:SOURCE+labels",
     )
-    part.add_argument("--init", type=Path, help="weights (.pt of an earlier fit) to start from")
+    part.add_argument(
+        "--init", type=Path, help="folder of an earlier fit: where candidates with +from:NAME find NAME.pt"
+    )
     part.add_argument("--seconds", type=float, help="let the schedule follow the clock instead of the epochs")
-    for name in ("bank", "epochs", "batch", "warmup", "seed", "prune_every"):
+    for name in ("bank", "epochs", "batch", "warmup", "seed"):
         part.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name in (
         "learning_rate",

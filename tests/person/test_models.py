@@ -94,47 +94,62 @@ def test_export_equals_torch_and_is_reproducible(name: str, tmp_path: Path) -> N
 
 
 def test_candidates_are_parsed_and_nonsense_refused() -> None:
-    recipe = candidates.parse("v2-0.45+1x4:0.75+without:street")
-    assert (recipe.network, recipe.sparsity, recipe.labels_only, recipe.without) == (
-        "v2-0.45",
-        0.75,
-        False,
-        ("street",),
-    )
+    recipe = candidates.parse("v2-0.45+granet:1x4:0.75,every=8+without:street+from:parent+seed:3")
+    assert recipe.method is not None and recipe.target is not None
+    assert recipe.method.settings()["method"] == "granet"
+    assert recipe.method.settings()["every"] == 8
+    assert (recipe.target.pattern, recipe.target.sparsity) == ("1x4", 0.75)
+    assert (recipe.network, recipe.labels_only, recipe.without) == ("v2-0.45", False, ("street",))
+    assert (recipe.start, recipe.seed) == ("parent", 3)
+    pairs = candidates.parse("v1-0.25+sr-ste:2:4").target
+    assert pairs is not None and (pairs.pattern, pairs.wanted) == ("2:4", 0.5)
     assert candidates.parse("v1-0.25+labels").labels_only
-    for text in ("v1-0.25+1x4:1.5", "v1-0.25+1x4", "v1-0.25+4x4:0.5", "v1-0.25+", "v1-0.25+without:"):
-        with pytest.raises(InputError, match="option"):
+    wrong = {
+        "v1-0.25+gradual-magnitude:1x4:1.5": "below 1",
+        "v1-0.25+gradual-magnitude:1x4": "needs a share",
+        "v1-0.25+gradual-magnitude:5x4:0.5": "pattern",
+        "v1-0.25+gradual-magnitude:1x4:0.5,speed=3": "speed",
+        "v1-0.25+magic:1x4:0.5": "no training method 'magic'",
+        "v1-0.25+": "option ''",
+        "v1-0.25+without:": "option 'without:'",
+        "v1-0.25+seed:x": "no training method 'seed'",
+    }
+    for text, message in wrong.items():
+        with pytest.raises(InputError, match=message):
             candidates.parse(text)
 
 
-def test_pruning_takes_the_weakest_blocks_of_each_layer_for_good() -> None:
-    torch.manual_seed(2)
-    candidate = candidates.Candidate(candidates.parse("v1-0.25+1x4:0.75"), 0, 0.0, torch.device("cpu"))
-    layers = [m for m in candidate.net.modules() if models.is_prunable(m)]
-    first = candidate.net.trunk[0][0].weight.detach().clone()
-    before = [m.weight.detach().clone() for m in layers]
+def test_a_candidate_prunes_while_its_average_follows() -> None:
+    candidate = candidates.Candidate(
+        candidates.parse("v1-0.25+gradual-magnitude:1x4:0.75,every=1"), 0, 0.0, torch.device("cpu"), seed=2, steps=10
+    )
+    assert candidate.sparsifier is not None
+    layers = {layer.name: layer for layer in candidate.sparsifier.layers}
+    assert len(layers) == 13
+    before = {n: layer.weight.detach().clone() for n, layer in layers.items()}
+    for _ in range(3):
+        candidate.sparsifier.step()
+    share = 0.75 * (1 - (1 - 0.3 / 0.6) ** 3)
+    for name, layer in layers.items():
+        blocks = layer.size // 4
+        gone = blocks - int(layer.kept_units().sum())
+        assert gone == pytest.approx(share * blocks, abs=1), name
+    average = candidate.finished(last=True)
+    assert candidate.sparsifier.sparsity == pytest.approx(0.75, abs=1e-3)
+    for name, layer in layers.items():
+        weight = average.get_submodule(name).weight
+        assert torch.equal(weight, before[name] * layer.mask), name
 
-    def blocks(weight: torch.Tensor) -> torch.Tensor:
-        return weight.permute(0, 2, 3, 1).reshape(-1, 4)
 
-    candidate.prune(0.0)
-    candidate.apply_masks()
-    assert all(torch.equal(m.weight, w) for m, w in zip(layers, before, strict=True))
-    candidate.prune(0.2)
-    candidate.apply_masks()
-    early = [blocks(m.weight).abs().sum(dim=1) == 0 for m in layers]
-    share = 0.75 * (1 - (1 - 1 / 3) ** 3)
-    assert [int(e.sum()) for e in early] == [int(share * len(e)) for e in early]
-    candidate.prune(0.9)
-    candidate.apply_masks()
-    for layer, was, gone in zip(layers, before, early, strict=True):
-        now, old = blocks(layer.weight.detach()), blocks(was)
-        weak = int(0.75 * len(old))
-        order = old.square().sum(dim=1).argsort()
-        assert (now[order[:weak]] == 0).all()
-        assert torch.equal(now[order[weak:]], old[order[weak:]])
-        assert (now[gone] == 0).all()
-    assert torch.equal(first, candidate.net.trunk[0][0].weight)  # the first convolution stays as it is
-    average = candidate.finished()
-    kept = [m for m in average.modules() if models.is_prunable(m)]
-    assert all(torch.equal(a.weight == 0, m.weight == 0) for a, m in zip(kept, layers, strict=True))
+def test_candidates_start_from_weights_of_their_own_network_only() -> None:
+    other = candidates.Candidate(candidates.parse("v1-0.35"), 0, 0.0, torch.device("cpu"), seed=0)
+    with pytest.raises(InputError, match="another network"):
+        candidates.Candidate(
+            candidates.parse("v1-0.25+from:x"), 0, 0.0, torch.device("cpu"), start=other.net.state_dict()
+        )
+    same = candidates.Candidate(candidates.parse("v1-0.25+seed:1"), 0, 0.0, torch.device("cpu"), seed=4)
+    again = candidates.Candidate(candidates.parse("v1-0.25+seed:1"), 0, 0.0, torch.device("cpu"), seed=4)
+    different = candidates.Candidate(candidates.parse("v1-0.25+seed:2"), 0, 0.0, torch.device("cpu"), seed=4)
+    first, second, third = (c.net.trunk[0][0].weight for c in (same, again, different))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)

@@ -59,12 +59,12 @@ def test_the_tool_trains_and_ships_a_model_with_its_card(tiny_people: Path, tmp_
     tool = [sys.executable, str(ROOT / "tools" / "train_person.py")]
     common = ["--data", str(tiny_people), "-o", str(tmp_path / "run"), "--device", "cpu"]
     sizes = ["--epochs", "1", "--bank", "48", "--batch", "16", "--warmup", "1"]
-    fit = [*tool, "fit", *common, *sizes, "--candidates", "v1-0.25+1x4:0.5", "v1-0.25+labels"]
+    fit = [*tool, "fit", *common, *sizes, "--candidates", "v1-0.25+gradual-magnitude:1x4:0.5", "v1-0.25+labels"]
     subprocess.run(fit, check=True, capture_output=True)
     ship = [*tool, "ship", "--data", str(tiny_people), "--run", str(tmp_path / "run"), "-o", str(tmp_path / "out")]
     subprocess.run(ship, check=True, capture_output=True)
     card = json.loads((tmp_path / "out" / "person_96.json").read_text())
-    assert card["candidate"] == "v1-0.25+1x4:0.5"
+    assert card["candidate"] == "v1-0.25+gradual-magnitude:1x4:0.5"
     assert card["test"]["all"]["n"] == 16
     assert [o["candidate"] for o in card["others"]] == ["v1-0.25+labels"]
     assert (tmp_path / "out" / "person_96.onnx").stat().st_size == card["bytes"]

@@ -12,7 +12,7 @@ from gossamer._errors import InputError, RecipeError
 from gossamer.person.ensemble import GRID
 from gossamer.person.models import PersonNet, build
 from gossamer.recipe import SparsifyStep, load_recipe
-from gossamer.sparsify.training import Method, Sparsifier, method
+from gossamer.sparsify.training import Method, Sparsifier, get_method
 
 _STORED = ".parametrizations.weight.original"
 
@@ -78,7 +78,7 @@ def _sparse(text: str, name: str, value: str) -> tuple[Method, SparsifyStep]:
     if not pattern or pattern.isdigit():  # n:m alone
         pattern, number = shape, ""
     try:
-        chosen = method(name, {k: _number(v) for k, _, v in (s.partition("=") for s in settings)})
+        chosen = get_method(name, {k: _number(v) for k, _, v in (s.partition("=") for s in settings)})
         step: dict[str, Any] = {"pattern": pattern}
         if number:
             step["sparsity"] = float(number)

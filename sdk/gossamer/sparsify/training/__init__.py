@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gossamer.sparsify.training.layer import SparseLayer
     from gossamer.sparsify.training.method import Method
-    from gossamer.sparsify.training.registry import METHODS, method
+    from gossamer.sparsify.training.registry import METHODS, get_method
     from gossamer.sparsify.training.sparsifier import Sparsifier
 
-__all__ = ["METHODS", "Method", "SparseLayer", "Sparsifier", "method"]
+__all__ = ["METHODS", "Method", "SparseLayer", "Sparsifier", "get_method"]
 
 _HOMES = {
     "METHODS": "registry",
     "Method": "method",
     "SparseLayer": "layer",
     "Sparsifier": "sparsifier",
-    "method": "registry",
+    "get_method": "registry",
 }
 
 

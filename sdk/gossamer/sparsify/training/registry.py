@@ -17,7 +17,7 @@ METHODS: dict[str, type[Method]] = {m.name: m for m in (GradualMagnitude, Sparse
 """Name to class, in the order in which they are listed."""
 
 
-def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
+def get_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """The method called ``name`` with its options.
 
     Raises:

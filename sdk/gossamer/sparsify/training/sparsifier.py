@@ -14,7 +14,7 @@ from gossamer.sparsify.patterns import NM
 from gossamer.sparsify.training.layer import SparseLayer, choose
 from gossamer.sparsify.training.masked import Masked
 from gossamer.sparsify.training.method import Method
-from gossamer.sparsify.training.registry import method as find_method
+from gossamer.sparsify.training.registry import get_method
 
 if TYPE_CHECKING:
     from gossamer.recipe import SparsifyStep
@@ -255,5 +255,5 @@ def _settings(target: Any, method: Method | str | None) -> tuple[SparsifyStep, M
         if recipe.sparsify is None:
             raise RecipeError("the recipe has no sparsify step", where=recipe.name or None)
         target = recipe.sparsify
-    found = find_method(method or "gradual-magnitude") if not isinstance(method, Method) else method
+    found = get_method(method or "gradual-magnitude") if not isinstance(method, Method) else method
     return target, found
