@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer._errors import InputError, RecipeError
-from gossamer.sparsify.assign import Target, assign
+from gossamer.sparsify.assign import Distribution, Target, assign
 from gossamer.sparsify.patterns import NM
 from gossamer.sparsify.training.layer import SparseLayer, choose
 from gossamer.sparsify.training.masked import Masked
@@ -149,7 +149,12 @@ class Sparsifier:
 
     @torch.no_grad()
     def prune(
-        self, share: float = 1.0, *, scores: Callable[[SparseLayer], Tensor] | None = None, only_kept: bool = False
+        self,
+        share: float = 1.0,
+        *,
+        scores: Callable[[SparseLayer], Tensor] | None = None,
+        only_kept: bool = False,
+        distribution: Distribution | None = None,
     ) -> None:
         """Choose all masks anew so that ``share`` of the final sparsity is reached.
 
@@ -157,12 +162,15 @@ class Sparsifier:
             share: 0..1 of the target's sparsity, of each layer's own too; n:m patterns are made whole.
             scores: ``[R, K]`` of a layer, at least 0; by default magnitudes.
             only_kept: what is pruned now stays pruned.
+            distribution: instead of the target's.
         """
 
         def matrix_of(layer: SparseLayer) -> Callable[[], tuple[Tensor, Any]]:
             def scored() -> tuple[Tensor, Any]:
                 found = layer.matrix() if scores is None else scores(layer)
-                return (found * layer.matrix(layer.mask) if only_kept else found), layer.columns
+                if only_kept:  # below a kept weight of 0, which would tie; padding stays at 0
+                    found = torch.where(layer.matrix(~layer.mask), -1.0, found)
+                return found, layer.columns
 
             return scored
 
@@ -175,9 +183,13 @@ class Sparsifier:
             )
             for layer in self.layers
         ]
-        made = assign(targets, self.target.wanted * share, self.target.distribution, self.target.min_fraction)
+        spread = distribution or self.target.distribution
+        made = assign(targets, self.target.wanted * share, spread, self.target.min_fraction)
         for layer, found in zip(self.layers, made, strict=True):
-            layer.set_mask(found.mask)
+            if not only_kept:
+                layer.set_mask(found.mask)
+            elif found.mask is not None:
+                layer.set_mask(found.mask & layer.matrix(layer.mask))
 
     @torch.no_grad()
     def reset_moments(self, layer: SparseLayer, where: Tensor) -> None:
