@@ -18,6 +18,7 @@ from gossamer._errors import RecipeError
 from gossamer.sparsify.arrays import Array
 from gossamer.sparsify.matrix import Columns, from_onnx, to_onnx
 from gossamer.sparsify.patterns import NM, Blocks, Pattern, get, unit_counts
+from gossamer.sparsify.training import two_way
 from gossamer.sparsify.training.masked import Masked
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class SparseLayer:
         self.gradient: Tensor | None = None
         self._hook: torch.utils.hooks.RemovableHandle | None = None
         parametrize.register_parametrization(module, "weight", masked, unsafe=True)
+        if masked.backward_mask is not None:
+            two_way.install(module)
         _, self.columns = from_onnx(self.weight.detach())
         self._counts = unit_counts(self.weight.shape[0], self.columns, pattern.block)
 
@@ -135,6 +138,8 @@ class SparseLayer:
         self.masked.leak.zero_()
         if self._hook is not None:
             self._hook.remove()
+        if self.masked.backward_mask is not None:
+            two_way.remove(self.module)
         parametrize.remove_parametrizations(self.module, "weight", leave_parametrized=True)
 
     def _blocks(self) -> Blocks:

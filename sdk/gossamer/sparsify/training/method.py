@@ -32,6 +32,7 @@ class Method(BaseModel):
         straight_through: the optimiser itself gets the dense gradient, so that pruned weights go on moving.
         penalised: the method adds to the loss; a run that never asks for :meth:`Sparsifier.penalty` is an error.
         leaking: pruned weights are multiplied with ``layer.masked.leak`` instead of 0.
+        two_way: gradients reach the inputs of layers through ``layer.masked.backward_mask``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,6 +46,7 @@ class Method(BaseModel):
     straight_through: ClassVar[bool] = False
     penalised: ClassVar[bool] = False
     leaking: ClassVar[bool] = False
+    two_way: ClassVar[bool] = False
 
     def start(self, run: Sparsifier) -> None:
         """Called once, when the layers have masks of ones; not when a run is resumed."""

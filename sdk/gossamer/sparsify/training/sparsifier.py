@@ -97,6 +97,7 @@ class Sparsifier:
                     w.detach(),
                     dense_gradient=self.method.dense_gradient or self.method.straight_through,
                     leaking=self.method.leaking,
+                    two_way=self.method.two_way,
                 ),
             )
             for c, w in zip(chosen, kept, strict=True)
