@@ -16,12 +16,12 @@ def cubic(progress: float, start: float, end: float) -> float:
     return end + (start - end) * (1.0 - p) ** 3
 
 
-def linear_decay(step: int, rate: float) -> float:
+def linear_decay(step: float, rate: float) -> float:
     """``max(0, 1 - rate * step)``."""
     return max(0.0, 1.0 - rate * step)
 
 
-def exponential_decay(step: int, rate: float) -> float:
+def exponential_decay(step: float, rate: float) -> float:
     """``exp(-rate * step)``."""
     return math.exp(-rate * step)
 

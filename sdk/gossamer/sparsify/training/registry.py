@@ -13,12 +13,13 @@ from gossamer.sparsify.training.method import Method
 from gossamer.sparsify.training.methods.bdwp import BidirectionalPruning
 from gossamer.sparsify.training.methods.gradual_magnitude import GradualMagnitude
 from gossamer.sparsify.training.methods.granet import GraNet
+from gossamer.sparsify.training.methods.progressive_flow import ProgressiveFlow
 from gossamer.sparsify.training.methods.random import Random
 from gossamer.sparsify.training.methods.rigl import RigL
 from gossamer.sparsify.training.methods.sr_ste import SparseRefinedSTE
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (GradualMagnitude, GraNet, RigL, Random, SparseRefinedSTE, BidirectionalPruning)
+    m.name: m for m in (GradualMagnitude, GraNet, RigL, Random, SparseRefinedSTE, BidirectionalPruning, ProgressiveFlow)
 }
 """Name to class, in the order in which they are listed."""
 
