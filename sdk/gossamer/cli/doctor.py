@@ -16,6 +16,7 @@ _REQUIRED = ("numpy", "onnx", "onnx-ir", "onnxruntime", "click", "pydantic", "pr
 _OPTIONAL = {
     "torch": "torch models: pip install 'gossamer[torch]'",
     "ai-edge-litert": "TFLite comparisons and LiteRT partitions: pip install 'gossamer[tflite]'",
+    "pyarrow": "Wake Vision's parquet shards: pip install 'gossamer[person]'",
     "apache-tvm": "TVM partitions: pip install 'gossamer[tvm]'",
 }
 
