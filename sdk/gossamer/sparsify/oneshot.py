@@ -120,11 +120,7 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
         RecipeError: ``include``, ``exclude`` or ``layers`` name nothing in the model.
         ModelError: a weight is NaN or infinite.
     """
-    layers, skipped = find_layers(model)
-    _check_names(step, layers, skipped)
-    last = heads(model, layers)
-    first = next((layer for layer in layers if layer.node.op_type == "Conv"), None)
-    jobs = [_job(layer, step, is_first=layer is first, is_last=id(layer) in last) for layer in layers]
+    jobs, skipped = _jobs(model, step)
     masks = _assigned(jobs, step)
     reports: dict[int, LayerReport] = {}
     for job in jobs:
@@ -139,6 +135,28 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
         )  # fmt: skip
     order = [id(node) for node in model.graph if id(node) in reports]
     return PruneReport(tuple(reports[i] for i in order))
+
+
+def planned(model: ir.Model, step: SparsifyStep) -> list[tuple[Layer, Target]]:
+    """The layers that :func:`prune` would prune, in graph order, each with its pattern and own sparsity.
+
+    Raises:
+        RecipeError: ``include``, ``exclude`` or ``layers`` name nothing in the model.
+    """
+    jobs, _ = _jobs(model, step)
+    return [(job.layer, _target(job, job.pattern)) for job in jobs if job.pattern is not None]
+
+
+def _jobs(model: ir.Model, step: SparsifyStep) -> tuple[list[_Job], list[Skipped]]:
+    layers, skipped = find_layers(model)
+    _check_names(step, layers, skipped)
+    last = heads(model, layers)
+    first = next((layer for layer in layers if layer.node.op_type == "Conv"), None)
+    return [_job(layer, step, is_first=layer is first, is_last=id(layer) in last) for layer in layers], skipped
+
+
+def _target(job: _Job, pattern: Pattern) -> Target:
+    return Target(pattern, _logical(job.layer), job.layer.matrix, job.sparsity)
 
 
 def _job(layer: Layer, step: SparsifyStep, *, is_first: bool, is_last: bool) -> _Job:
@@ -167,7 +185,7 @@ def _job(layer: Layer, step: SparsifyStep, *, is_first: bool, is_last: bool) -> 
 def _assigned(jobs: list[_Job], step: SparsifyStep) -> dict[int, Assigned]:
     """The mask of every job that has a pattern, with the sparsity asked of it and why it is dense if it is."""
     asked = [(job, job.pattern) for job in jobs if job.pattern is not None]
-    targets = [Target(pattern, _logical(job.layer), job.layer.matrix, job.sparsity) for job, pattern in asked]
+    targets = [_target(job, pattern) for job, pattern in asked]
     found = assign(targets, step.wanted, step.distribution, step.min_fraction)
     return {id(job): made for (job, _), made in zip(asked, found, strict=True)}
 
