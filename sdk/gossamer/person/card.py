@@ -15,7 +15,7 @@ from gossamer import _atomic
 from gossamer._errors import InputError
 from gossamer.person.dataset import PersonDataset
 from gossamer.person.evaluate import evaluate, onnx_predictor
-from gossamer.person.preprocess import LABELS, manifest_preprocessing
+from gossamer.person.preprocess import LABELS, manifest_preprocessing, model_metadata
 
 NAME = "person_96"
 MAX_BYTES = 2_000_000
@@ -63,7 +63,7 @@ def ship_run(
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "labels": list(LABELS),
-        "preprocessing": manifest_preprocessing(),
+        "preprocessing": manifest_preprocessing(best["channels"]),
         "threshold": 0.5,
         "training": best["training"],
         "val": best["val"],
@@ -111,7 +111,9 @@ def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
     record = _record(run)
     network = build(parse(name).network).eval()
     network.load_state_dict(torch.load(run / weights_file(name), map_location="cpu", weights_only=True))
-    content = to_onnx(network, {"gossamer.manifest": json.dumps(_metadata(), sort_keys=True)})
+    content = to_onnx(
+        network, {"gossamer.manifest": json.dumps(model_metadata(NAME, network.channels), sort_keys=True)}
+    )
     predict = onnx_predictor(content)
     training: dict[str, Any] = {
         k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record
@@ -121,6 +123,7 @@ def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
         training["started_from"] = _origin(run, record["settings"]["initial"])
     return {
         "candidate": name,
+        "channels": network.channels,
         "parameters": record["parameters"][name],
         "steps": record["steps"],
         "training": training,
@@ -140,17 +143,6 @@ def _origin(run: Path, digest: str) -> dict[str, Any]:
             }
             return {"weights": path.name, "by_clock": record.get("by_clock"), **kept}
     return {"sha256": digest}
-
-
-def _metadata() -> dict[str, Any]:
-    return {
-        "name": NAME,
-        "description": "Is there a person in the photo? MobileNet, 96x96 RGB.",
-        "license": "Apache-2.0",
-        "labels": list(LABELS),
-        "logits": True,
-        "preprocess": {"resize": "stretch", "colour": "rgb", "mean": 0.0, "std": 255.0},
-    }
 
 
 def _counts(people: PersonDataset) -> dict[str, dict[str, dict[str, int]]]:

@@ -203,7 +203,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def use_fast_depthwise(network: PersonNet) -> None:
-    """Switch all depthwise layers of a network, in place, to :class:`DepthwiseConv2d`."""
+    """Switch the depthwise 3x3 layers of a network, in place, to :class:`DepthwiseConv2d`."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.kernel_size == (3, 3):
             module.__class__ = DepthwiseConv2d

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from gossamer._errors import GossamerError, ModelError
 from gossamer.person import dataset as data
 from gossamer.person import metrics
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, OUTPUT_NAME, person_probability
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, OUTPUT_NAME, person_probability, to_grey
 
 Predictor = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
-"""float32 [N, 3, 96, 96] in 0..1 to the probability of a person, float64 [N]."""
+"""float32 [N, 3, 96, 96] (RGB; grey models turn it into luma) in 0..1 to the probability of a person, float64 [N]."""
 
 
 def onnx_predictor(model: str | Path | bytes, *, threads: int = 1) -> Predictor:
@@ -38,7 +38,10 @@ def onnx_predictor(model: str | Path | bytes, *, threads: int = 1) -> Predictor:
     if names != ([INPUT_NAME], [OUTPUT_NAME]):
         raise ModelError(f"inputs {names[0]} and outputs {names[1]}", hint=f"need {INPUT_NAME} and {OUTPUT_NAME}")
 
+    grey = session.get_inputs()[0].shape[1] == 1
+
     def predict(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        images = to_grey(images) if grey else images
         rows = [session.run([OUTPUT_NAME], {INPUT_NAME: image[None]})[0] for image in images]
         return person_probability(np.concatenate(rows))
 
@@ -62,7 +65,10 @@ def bundle_predictor(bundle: str | Path | bytes, *, threads: int = 1, verify: bo
     if len(session.inputs) != 1 or len(session.outputs) != 1:
         raise GossamerError(f"{len(session.inputs)} inputs and {len(session.outputs)} outputs", hint="need one each")
 
+    grey = session.inputs[0].shape[1] == 1
+
     def predict(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        images = to_grey(images) if grey else images
         rows = [np.reshape(session.run(np.ascontiguousarray(image[None])), (1, 2)) for image in images]
         return person_probability(np.concatenate(rows))
 

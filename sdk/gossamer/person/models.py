@@ -1,8 +1,9 @@
-"""MobileNets for 96x96 person detection, small enough for a microcontroller (torch).
+"""Networks for 96x96 person detection, small enough for a microcontroller (torch).
 
-Sources: MobileNetV1, arXiv 1704.04861, table 1; MobileNetV2, arXiv 1801.04381, table 2. Both start from RGB 0..1
-(the first layer subtracts nothing: batch normalisation takes care of it) and end in two logits, no person and person.
-Channel counts are multiples of 8, so blocks of four channels always fit.
+Sources: MobileNetV1, arXiv 1704.04861, table 1; MobileNetV2, arXiv 1801.04381, table 2; a network in the manner of
+MCUNet, arXiv 2007.10319. All start from RGB or grey 0..1 (the first layer subtracts nothing: batch normalisation takes
+care of it) and end in two logits, no person and person. Channel counts are multiples of 8, so blocks of four channels
+always fit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,17 @@ from gossamer._errors import InputError
 
 _V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 _V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+_MCUNET_STAGES = (
+    (16, 2, ((3, 3), (5, 4), (3, 4))),
+    (24, 2, ((7, 4), (3, 4), (5, 4))),
+    (40, 2, ((5, 6), (7, 4), (3, 5), (5, 4))),
+    (48, 1, ((5, 5), (3, 4), (7, 3))),
+    (96, 2, ((3, 5), (5, 5), (3, 4))),
+    (160, 1, ((3, 5),)),
+)
+"""Channels, stride of the first block, and (kernel, expansion) of every block of a stage. MCUNet's search picks kernels
+of 3, 5 and 7 and expansions of 3 to 6 block by block: large kernels where planes are large, few channels early. This
+table follows those habits; it is not one of the published networks."""
 
 
 def _channels(base: int, width: float) -> int:
@@ -47,13 +59,13 @@ class SeparableBlock(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: expand, depthwise 3x3, linear projection; a skip when shapes allow."""
+    """MobileNetV2's block: expand, depthwise, linear projection; a skip when shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, kernel: int = 3):
         super().__init__()
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [ConvNorm(inputs, hidden, 1)]
-        layers += [ConvNorm(hidden, hidden, 3, stride, groups=hidden), ConvNorm(hidden, outputs, 1, linear=True)]
+        layers += [ConvNorm(hidden, hidden, kernel, stride, groups=hidden), ConvNorm(hidden, outputs, 1, linear=True)]
         self.branch = nn.Sequential(*layers)
         self.skip = stride == 1 and inputs == outputs
 
@@ -65,12 +77,17 @@ class InvertedResidual(nn.Module):
 class PersonNet(nn.Module):
     """A trunk of blocks, global average pooling, dropout and a linear classifier.
 
-    Input float32 [N, 3, 96, 96] in 0..1; output float32 [N, 2] logits (no person, person).
+    Input float32 [N, channels, 96, 96] in 0..1; output float32 [N, 2] logits (no person, person). A grey network takes
+    RGB too and turns it into luma (ITU-R 601, as Pillow's mode L), so that one training loop serves both.
+
+    Attributes:
+        channels: of the input, 3 (RGB) or 1 (grey).
     """
 
-    def __init__(self, name: str, trunk: list[nn.Module], features: int, dropout: float):
+    def __init__(self, name: str, trunk: list[nn.Module], features: int, dropout: float, channels: int = 3):
         super().__init__()
         self.name = name
+        self.channels = channels
         self.trunk = nn.Sequential(*trunk)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(features, 2)
@@ -86,6 +103,8 @@ class PersonNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, [N, F, 3, 3] for an input of 96x96."""
+        if self.channels == 1 and x.shape[1] == 3:
+            x = 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
         out: Tensor = self.trunk(x)
         return out
 
@@ -95,43 +114,75 @@ class PersonNet(nn.Module):
         return logits
 
 
-def mobilenet_v1(width: float = 0.25, *, dropout: float = 0.1) -> PersonNet:
+def mobilenet_v1(width: float = 0.25, *, inputs: int = 3, dropout: float = 0.1) -> PersonNet:
     """MobileNetV1 with the given width multiplier; 0.25 is the network of MLPerf Tiny's visual wake words."""
     channels = _channels(32, width)
-    trunk: list[nn.Module] = [ConvNorm(3, channels, 3, 2)]
+    trunk: list[nn.Module] = [ConvNorm(inputs, channels, 3, 2)]
     for base, stride in _V1_BLOCKS:
         outputs = _channels(base, width)
         trunk.append(SeparableBlock(channels, outputs, stride))
         channels = outputs
-    return PersonNet(f"v1-{width:g}", trunk, channels, dropout)
+    return PersonNet(_name("v1", width, inputs), trunk, channels, dropout, inputs)
 
 
-def mobilenet_v2(width: float = 0.35, *, head: int = 320, dropout: float = 0.1) -> PersonNet:
+def mobilenet_v2(width: float = 0.35, *, inputs: int = 3, head: int = 320, dropout: float = 0.1) -> PersonNet:
     """MobileNetV2 with the given width multiplier and a last 1x1 convolution of ``head`` channels.
 
     The paper's 1280 channels serve a thousand classes; two classes need fewer.
     """
     channels = _channels(32, width)
-    trunk: list[nn.Module] = [ConvNorm(3, channels, 3, 2)]
+    trunk: list[nn.Module] = [ConvNorm(inputs, channels, 3, 2)]
     for expansion, base, repeats, stride in _V2_STAGES:
         outputs = _channels(base, width)
         for i in range(repeats):
             trunk.append(InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion))
             channels = outputs
     trunk.append(ConvNorm(channels, head, 1))
-    return PersonNet(f"v2-{width:g}", trunk, head, dropout)
+    return PersonNet(_name("v2", width, inputs), trunk, head, dropout, inputs)
+
+
+def mcunet(width: float = 1.0, *, inputs: int = 3, dropout: float = 0.1) -> PersonNet:
+    """Inverted residuals with kernels of 3, 5 and 7 and mixed expansions, in the manner of MCUNet (arXiv 2007.10319).
+
+    Starts as the published networks do: a 3x3 convolution of 16 channels, then depthwise and a linear 8 channels.
+    """
+    stem, channels = _channels(16, width), _channels(8, width)
+    trunk: list[nn.Module] = [
+        ConvNorm(inputs, stem, 3, 2),
+        ConvNorm(stem, stem, 3, groups=stem),
+        ConvNorm(stem, channels, 1, linear=True),
+    ]
+    for base, stride, blocks in _MCUNET_STAGES:
+        outputs = _channels(base, width)
+        for i, (kernel, expansion) in enumerate(blocks):
+            trunk.append(InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion, kernel))
+            channels = outputs
+    return PersonNet(_name("mcunet", width, inputs), trunk, channels, dropout, inputs)
+
+
+_KINDS = {"v1": mobilenet_v1, "v2": mobilenet_v2, "mcunet": mcunet}
 
 
 def build(name: str, *, dropout: float = 0.1) -> PersonNet:
-    """Network by name: ``v1-<width>`` or ``v2-<width>``, for example ``v1-0.25``.
+    """Network by name: ``v1-<width>``, ``v2-<width>`` or ``mcunet-<width>``, and ``-grey`` for a grey input.
+
+    For example ``v1-0.25``, ``v2-0.35-grey``, ``mcunet-1``.
 
     Raises:
         InputError: the name has another form or the width is not in (0, 2].
     """
-    match = re.fullmatch(r"(v1|v2)-(\d+(?:\.\d+)?)", name)
+    match = re.fullmatch(r"(v1|v2|mcunet)-(\d+(?:\.\d+)?)(-grey)?", name)
     if match is None or not 0.0 < float(match[2]) <= 2.0:
-        raise InputError(f"no network {name!r}", where="model name", hint="v1-<width> or v2-<width>, such as v1-0.25")
-    return (mobilenet_v1 if match[1] == "v1" else mobilenet_v2)(float(match[2]), dropout=dropout)
+        raise InputError(
+            f"no network {name!r}",
+            where="model name",
+            hint="v1-<width>, v2-<width> or mcunet-<width>, with -grey for a grey input, such as v1-0.25",
+        )
+    return _KINDS[match[1]](float(match[2]), inputs=1 if match[3] else 3, dropout=dropout)
+
+
+def _name(kind: str, width: float, inputs: int) -> str:
+    return f"{kind}-{width:g}" + ("-grey" if inputs == 1 else "")
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -18,8 +18,8 @@ OPSET = 17
 def to_onnx(network: PersonNet, metadata: dict[str, str] | None = None) -> bytes:
     """Serialised, checked ONNX model of the network in evaluation mode; the same network gives the same bytes.
 
-    Batch normalisations stay nodes of their own (a compiler folds them); input ``image`` float32 [1, 3, 96, 96],
-    output ``logits`` float32 [1, 2].
+    Batch normalisations stay nodes of their own (a compiler folds them); input ``image`` float32 [1, 3, 96, 96] (grey
+    networks [1, 1, 96, 96]), output ``logits`` float32 [1, 2].
 
     Args:
         network: with trained statistics.
@@ -87,7 +87,7 @@ def to_onnx(network: PersonNet, metadata: dict[str, str] | None = None) -> bytes
     graph = helper.make_graph(
         nodes,
         f"person_{network.name}",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [1, 3, INPUT_SIZE, INPUT_SIZE])],
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [1, network.channels, INPUT_SIZE, INPUT_SIZE])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [1, 2])],
         initializer=constants,
     )

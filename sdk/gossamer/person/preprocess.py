@@ -18,37 +18,63 @@ LABELS = ("no person", "person")
 """Meaning of the two outputs, in order."""
 
 
-def preprocess(photo: Image) -> npt.NDArray[np.float32]:
-    """Photo to model input: RGB, squashed to 96x96 (aspect ratio not kept), divided by 255, channels first.
+def preprocess(photo: Image, channels: int = 3) -> npt.NDArray[np.float32]:
+    """Photo to model input: RGB or grey, squashed to 96x96 (aspect ratio not kept), divided by 255, channels first.
 
     The resize is Pillow's ``BILINEAR``, which widens its triangle filter when it shrinks (antialiasing); other
     bilinear resizes skip that and give other pixels.
 
     Args:
         photo: a Pillow image of any size and mode; EXIF rotation is the caller's business.
+        channels: of the model's input: 3, or 1 for luma (ITU-R 601, Pillow's mode L).
 
     Returns:
-        float32 [1, 3, 96, 96], values 0..1.
+        float32 [1, channels, 96, 96], values 0..1.
     """
     from PIL import Image as pil  # noqa: N813 - the module, beside the class of that name
 
-    small = photo.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), pil.Resampling.BILINEAR)
-    pixels = np.asarray(small, dtype=np.float32) / np.float32(255)
+    mode = "L" if channels == 1 else "RGB"
+    small = photo.convert(mode).resize((INPUT_SIZE, INPUT_SIZE), pil.Resampling.BILINEAR)
+    pixels = np.asarray(small, dtype=np.float32).reshape(INPUT_SIZE, INPUT_SIZE, -1) / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
 
-def manifest_preprocessing() -> dict[str, Any]:
+def to_grey(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Luma (ITU-R 601) of RGB: float32 [N, 3, H, W] to [N, 1, H, W]."""
+    weights = np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)
+    grey: npt.NDArray[np.float32] = (images * weights).sum(axis=1, keepdims=True, dtype=np.float32)
+    return grey
+
+
+def manifest_preprocessing(channels: int = 3) -> dict[str, Any]:
     """:func:`preprocess` as data, for the manifest of a bundle and for the model card."""
     return {
         "input": INPUT_NAME,
         "layout": "NCHW",
-        "colour": "RGB",
+        "colour": "RGB" if channels == 3 else "grey",
         "size": [INPUT_SIZE, INPUT_SIZE],
         "resize": "squash",
         "filter": "pillow-bilinear-antialias",
         "scale": 1.0 / 255.0,
-        "mean": [0.0, 0.0, 0.0],
-        "std": [1.0, 1.0, 1.0],
+        "mean": [0.0] * channels,
+        "std": [1.0] * channels,
+    }
+
+
+def model_metadata(name: str, channels: int = 3) -> dict[str, Any]:
+    """What an ONNX file says about itself under ``gossamer.manifest``: name, labels, preprocessing."""
+    return {
+        "name": name,
+        "description": f"Is there a person in the photo? 96x96 {'RGB' if channels == 3 else 'grey'}.",
+        "license": "Apache-2.0",
+        "labels": list(LABELS),
+        "logits": True,
+        "preprocess": {
+            "resize": "stretch",
+            "colour": "rgb" if channels == 3 else "gray",
+            "mean": 0.0,
+            "std": 255.0,
+        },
     }
 
 

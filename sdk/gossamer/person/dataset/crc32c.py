@@ -63,10 +63,12 @@ def _walk(rows: npt.NDArray[np.uint8]) -> Words:
 
 @functools.cache
 def _byte_table() -> Words:
-    value = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        value = (value >> 1) ^ np.where(value & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
-    return value
+    values = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (_POLYNOMIAL if value & 1 else 0)
+        values.append(value)
+    return np.array(values, np.uint32)
 
 
 @functools.cache
