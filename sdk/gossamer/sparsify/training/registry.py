@@ -11,15 +11,36 @@ from pydantic import ValidationError
 from gossamer._errors import RecipeError
 from gossamer.sparsify.training.method import Method
 from gossamer.sparsify.training.methods.bdwp import BidirectionalPruning
+from gossamer.sparsify.training.methods.global_magnitude import GlobalMagnitude
 from gossamer.sparsify.training.methods.gradual_magnitude import GradualMagnitude
 from gossamer.sparsify.training.methods.granet import GraNet
+from gossamer.sparsify.training.methods.group_envelope import GroupEnvelope
+from gossamer.sparsify.training.methods.iss_p import IterativeSoftShrinkage
+from gossamer.sparsify.training.methods.mask_sparsity import MaskSparsity
 from gossamer.sparsify.training.methods.progressive_flow import ProgressiveFlow
 from gossamer.sparsify.training.methods.random import Random
 from gossamer.sparsify.training.methods.rigl import RigL
+from gossamer.sparsify.training.methods.sap import SAP
+from gossamer.sparsify.training.methods.set import SET
 from gossamer.sparsify.training.methods.sr_ste import SparseRefinedSTE
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (GradualMagnitude, GraNet, RigL, Random, SparseRefinedSTE, BidirectionalPruning, ProgressiveFlow)
+    m.name: m
+    for m in (
+        GradualMagnitude,
+        GlobalMagnitude,
+        GraNet,
+        RigL,
+        SET,
+        Random,
+        IterativeSoftShrinkage,
+        SAP,
+        SparseRefinedSTE,
+        BidirectionalPruning,
+        ProgressiveFlow,
+        MaskSparsity,
+        GroupEnvelope,
+    )
 }
 """Name to class, in the order in which they are listed."""
 

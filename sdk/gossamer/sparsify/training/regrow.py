@@ -75,7 +75,7 @@ def drop_and_grow(
     alive[arrays.stable_order(torch.where(kept, layer.units(layer.matrix()).reshape(-1), torch.inf))[:drop]] = False
     free = ~alive & (sizes > 0)
     order = arrays.stable_order(torch.where(free, growth.reshape(-1), -torch.inf), descending=True)[: int(free.sum())]
-    alive[order[: _nearest(sizes[order], budget - int(sizes[alive].sum()))]] = True
+    alive[order[: nearest_count(sizes[order], budget - int(sizes[alive].sum()))]] = True
     before = layer.mask.clone()
     layer.set_units(alive.reshape(layer.unit_counts.shape))
     start_at_zero(run, layer, layer.mask & ~before)
@@ -87,13 +87,6 @@ def start_at_zero(run: Sparsifier, layer: SparseLayer, where: Tensor) -> None:
     run.reset_moments(layer, where)
 
 
-def _nearest(sizes: Tensor, wanted: int) -> int:
-    """How many of the first ``sizes`` add up nearest to ``wanted``; of two as near the fewer."""
-    if wanted <= 0 or not len(sizes):
-        return 0
-    total = sizes.cumsum(0)
-    short = int((total < wanted).sum())
-    if short == len(sizes):
-        return short
-    below = wanted - (int(total[short - 1]) if short else 0)
-    return short + 1 if int(total[short]) - wanted < below else short
+def nearest_count(sizes: Tensor, wanted: int) -> int:
+    """How many of the first ``sizes`` (at least 1 each) add up nearest to ``wanted``; of two as near the fewer."""
+    return int((2 * sizes.cumsum(0) - sizes < 2 * wanted).sum())

@@ -38,7 +38,8 @@ def test_one_step_prunes_by_one_magnitude_then_drops_and_grows_in_each_layer():
     run.optimizer.state[first.weight]["momentum_buffer"] = torch.ones(1, 4)
     run.step()
     # min_fraction leaves the first layer one weight; it drops that one (half of 1, rounded up), and grows the place
-    # with the largest gradient, at zero. The second loses 1: it drops 2 of 3 and, without gradients, grows in index order.
+    # with the largest gradient, at zero. The second loses 1: it drops 2 of 3 and grows 2 in
+    # index order, for want of gradients.
     assert first.mask.tolist() == [[False, True, False, False]]
     assert first.weight.tolist() == [pytest.approx([0.1, 0.0, 0.3, 0.4])]
     assert run.optimizer.state[first.weight]["momentum_buffer"].tolist() == [[1, 0, 1, 1]]

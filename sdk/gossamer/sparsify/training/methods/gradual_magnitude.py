@@ -51,9 +51,13 @@ class GradualMagnitude(Method):
         due = self.share(run.progress)
         refresh = run.step_number % self.every == 0 or (due >= 1.0 and last < 1.0)
         if refresh and due > last:
-            run.prune(due)
+            self.prune(run, due)
             run.memory["share"] = due
 
     def finish(self, run: Sparsifier) -> None:
         if run.memory.get("share", 0.0) < 1.0:
-            run.prune(1.0)
+            self.prune(run, 1.0)
+
+    def prune(self, run: Sparsifier, share: float) -> None:
+        """Choose the masks for ``share`` of the final sparsity."""
+        run.prune(share)
