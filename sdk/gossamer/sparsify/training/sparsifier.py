@@ -55,6 +55,7 @@ class Sparsifier:
         dense: name to reason, for the layers with weights that stay dense.
         step_number: optimiser steps so far.
         memory: numbers and tensors of the method, saved with the run.
+        cache: what the method looked up in the model, not saved.
 
     Raises:
         RecipeError: the target names layers that are not there or prunes none, or the method cannot make its pattern.
@@ -76,6 +77,7 @@ class Sparsifier:
         self.total_steps, self.optimizer, self.step_number = total_steps, optimizer, 0
         self._progress: float | None = None
         self.memory: dict[str, Any] = {}
+        self.cache: dict[str, Any] = {}
         self.model = model
         chosen, self.dense = choose(model, self.target)
         for c in chosen:
@@ -244,7 +246,12 @@ class Sparsifier:
                     hint="resume with the recipe it was started with, or start anew",
                 )
         self.step_number = int(state["step_number"])
-        self.memory = dict(state["memory"])
+        where = self.generator.device
+        # Copies: methods change their tensors in place.
+        self.memory = {
+            key: value.to(where, copy=True) if isinstance(value, Tensor) else value
+            for key, value in state["memory"].items()
+        }
         self.generator.set_state(state["random"].cpu())
 
     def _identity(self) -> dict[str, Any]:
