@@ -54,7 +54,7 @@ def narrow_activations(model: ir.Model) -> int:
         new_scale, new_zero, s, z = moved[key]
         node.replace_input_with(1, new_scale)
         node.replace_input_with(2, new_zero)
-        if _lower_bound(x) < -z * s:
+        if lower_bound(x) < -z * s:
             _clamp(model, node, x, -z * s, (TOP - z) * s)
         for use in list(node.outputs[0].uses()):
             if use.node.op_type == "DequantizeLinear" and use.idx == 0:
@@ -67,7 +67,7 @@ def narrow_activations(model: ir.Model) -> int:
     return changed
 
 
-def _lower_bound(value: ir.Value | None) -> float:
+def lower_bound(value: ir.Value | None) -> float:
     """A number that ``value`` never goes below, as far as the operators before it tell."""
     producer = value.producer() if value is not None else None
     if producer is None:
@@ -85,11 +85,11 @@ def _lower_bound(value: ir.Value | None) -> float:
         low = first_number(inputs[1])
         return -math.inf if low is None else low
     if kind in _WITHIN_INPUTS:
-        return _lower_bound(inputs[0])
+        return lower_bound(inputs[0])
     if kind == "Concat":
-        return min(_lower_bound(v) for v in inputs)
+        return min(lower_bound(v) for v in inputs)
     if kind == "Add" and len(inputs) == 2:
-        return _lower_bound(inputs[0]) + _lower_bound(inputs[1])
+        return lower_bound(inputs[0]) + lower_bound(inputs[1])
     return -math.inf
 
 
