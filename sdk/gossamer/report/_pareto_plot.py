@@ -15,6 +15,7 @@ _INK, _GRID, _SOFT = "#334155", "#e5e7eb", "#94a3b8"
 _COLOURS = (
     "#0f766e", "#b45309", "#1d4ed8", "#be185d", "#65a30d", "#7c3aed", "#0891b2", "#a16207", "#dc2626", "#475569",
 )  # fmt: skip
+ZOOM = 0.12
 _MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">")
 _AXES: tuple[tuple[Axis, str, float], ...] = (
     ("latency_us", "median latency of one inference, microseconds", 1.0),
@@ -25,18 +26,30 @@ _AXES: tuple[tuple[Axis, str, float], ...] = (
 def figure(points: Sequence[Point], split: Split) -> Figure:
     """Two panels; a colour per method and pattern, a marker per sparsity, a dashed line through the dense widths.
 
+    When accuracies lie further apart than ``ZOOM``, two more show the best of them.
+
     Vertical bars go from the worst to the best seed. Points of the Pareto front have a dark edge. The grey bar at the
     right edge is as long as the 95% interval that the photos alone give one network.
     """
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(13.5, 6.4), layout="constrained")
-    panels = made.subplots(1, 2, sharey=True)
-    for axes, (axis, title, scale) in zip(panels, _AXES, strict=True):
-        _panel(axes, points, axis, scale)
-        axes.set_xlabel(title, fontsize=9)
-    panels[0].set_ylabel(f"balanced accuracy on {split}, int8 bundle", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
+    low, high = min(p.accuracy.low for p in points), max(p.accuracy.high for p in points)
+    rows = 2 if high - low > ZOOM else 1
+    made = Figure(figsize=(13.5, 0.9 + 5.5 * rows), layout="constrained")
+    panels = made.subplots(rows, 2, sharey="row", squeeze=False)
+    for row in panels:
+        for axes, (axis, title, scale) in zip(row, _AXES, strict=True):
+            _panel(axes, points, axis, scale)
+            axes.set_xlabel(title, fontsize=9)
+        row[0].set_ylabel(f"balanced accuracy on {split}, int8 bundle", fontsize=9)
+    if rows == 2:
+        panels[1][0].set_ylim(high - ZOOM, high + 0.08 * ZOOM)
+        for axes in panels[1]:
+            axes.set_title(f"the same, the best {ZOOM:g} alone", fontsize=9, color=_INK)
+    for row, bottom in zip(panels, (low, high - ZOOM), strict=False):
+        for axes in row:
+            _interval(axes, points, bottom)
+    handles, labels = panels[0][0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return made
 
@@ -94,7 +107,6 @@ def _panel(axes: Any, points: Sequence[Point], axis: Axis, scale: float) -> None
     for level, marker in markers.items():
         axes.plot([], [], marker=marker, linestyle="", color=_SOFT, label=f"{100 * level:g}% zeros asked for")
     axes.plot([], [], "o", markerfacecolor="none", markeredgecolor="black", label="on the front", markersize=9)
-    _interval(axes, points)
 
 
 def _line(axes: Any, run: Sequence[Point], axis: Axis, scale: float, colour: str, label: str | None, line: Any) -> None:
@@ -118,10 +130,10 @@ def _mark(axes: Any, p: Point, axis: Axis, scale: float, colour: str, marker: st
     )
 
 
-def _interval(axes: Any, points: Sequence[Point]) -> None:
-    """The bar that says how finely the photos can tell two networks apart."""
+def _interval(axes: Any, points: Sequence[Point], bottom: float) -> None:
+    """The bar that says how far the photos alone may be off; it stands on ``bottom``."""
     half = sum(p.half_interval for p in points) / len(points)
-    middle = min(p.accuracy.low for p in points) + half
+    middle = bottom + half
     axes.errorbar(
         [0.985], [middle], [[half], [half]], transform=axes.get_yaxis_transform(), color=_SOFT, elinewidth=2, capsize=4
     )
