@@ -153,6 +153,15 @@ def test_qdq_model_is_compiled_as_it_is(people, runs, tmp_path):
         records.measure(people, run("q.pt", qdq="none.onnx"), folder=tmp_path)
 
 
+def test_grey_networks_see_luma(people, tmp_path):
+    net = network(2, 0.5, NETWORK + "-grey")
+    torch.save(net.state_dict(), tmp_path / "grey.pt")
+    made = records.measure(people, run("grey.pt", network=NETWORK + "-grey"), folder=tmp_path)
+    report = evaluate(onnx_predictor(to_onnx(net)), people, "test")
+    assert made.record.float_.test.model_dump()["all"] == report["all"]
+    assert people.calibration(1)[0]["image"].shape == (1, 1, 96, 96)
+
+
 # Bad weights
 
 
@@ -242,6 +251,7 @@ def tool(runs, people, out):
     )
 
 
+@pytest.mark.slow
 def test_tool_resumes_and_times_everything_together(people, runs, tmp_path, capsys, monkeypatch):
     folder, out = tmp_path / "runs", tmp_path / "out"
     (folder / "first").mkdir(parents=True)
@@ -284,18 +294,14 @@ def test_tool_feeds_the_report(people, runs, tmp_path):
     from gossamer.report.pareto import collect, render
 
     (tmp_path / "runs").mkdir()
-    for name in ("dense", "sparse"):
-        (tmp_path / "runs" / f"{name}.pt").write_bytes((runs / f"{name}.pt").read_bytes())
-    manifest(
-        tmp_path / "runs",
-        {"file": "dense.pt", "method": "dense", "pattern": "dense", "sparsity": 0},
-        {"file": "sparse.pt", "parent": "dense"},
-    )
+    (tmp_path / "runs" / "sparse.pt").write_bytes((runs / "sparse.pt").read_bytes())
+    manifest(tmp_path / "runs", {"file": "sparse.pt", "parent": "dense.pt"})
     assert tool(tmp_path / "runs", people, tmp_path / "out") == 0
     data = collect([tmp_path / "out"])
-    assert [p.kind.method for p in data.points] == ["dense", "gradual"]
+    assert [p.kind.label for p in data.points] == ["v1-0.1 gradual 1x4 75%"]
+    assert data.machine.session == run_record.read_record(tmp_path / "out" / "sparse.json").machine.session
     assert data.photos == 16 and data.positives == 8
-    value = data.points[1].accuracy.mean
+    value = data.points[0].accuracy.mean
     assert value == run_record.read_record(tmp_path / "out" / "sparse.json").int8.test.all.balanced_accuracy.value
     assert f"{100 * value:.1f}" in render(data)
 

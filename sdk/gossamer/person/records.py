@@ -17,14 +17,13 @@ from gossamer.person import dataset as data
 from gossamer.person import run_record as schema
 from gossamer.person.card_bundles import CALIBRATION_PHOTOS
 from gossamer.person.evaluate import Predictor, bundle_predictor, evaluate, onnx_predictor
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, LABELS
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, LABELS, model_metadata, to_grey
 
 if TYPE_CHECKING:
     from gossamer.person.models import PersonNet
 
 _RECIPE: dict[str, Any] = {"version": 1, "quantize": {"calibrate": "minmax", "samples": CALIBRATION_PHOTOS}}
 _DENSE = {"kernels": "dense", "measure": False}
-_PREPROCESS = {"resize": "stretch", "colour": "rgb", "mean": 0.0, "std": 255.0}
 
 
 class Run(BaseModel):
@@ -103,11 +102,12 @@ class DecodedPeople(data.PersonDataset):
             out[i] = self._kept[photo.file, size]
         return out
 
-    def calibration(self) -> list[dict[str, npt.NDArray[np.float32]]]:
-        """Evenly spread train photos, as inputs of :func:`gossamer.optimize`."""
+    def calibration(self, channels: int = 3) -> list[dict[str, npt.NDArray[np.float32]]]:
+        """Evenly spread train photos, as inputs of :func:`gossamer.optimize`; ``channels`` 1: their luma."""
         rows = self.select("train")
         chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, CALIBRATION_PHOTOS).round().astype(int)]
         pixels = self.images(chosen, size=INPUT_SIZE).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+        pixels = to_grey(pixels) if channels == 1 else pixels
         return [{INPUT_NAME: np.ascontiguousarray(image[None])} for image in pixels]
 
 
@@ -142,11 +142,11 @@ def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: 
         return optimize(
             content if quantised is None else quantised,
             recipe={**_RECIPE, "name": title, "target": target},
-            calibration=people.calibration() if quantised is None else None,
+            calibration=people.calibration(network.channels) if quantised is None else None,
             key=False,
             name=title,
             labels=LABELS,
-            preprocess=_PREPROCESS,
+            preprocess=model_metadata(title, network.channels)["preprocess"],
         )
 
     result, dense = pack({}), pack(_DENSE)
