@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,20 @@ def open_image(path: str | os.PathLike[str]) -> Image:
     Raises:
         InputError: there is no such file, or it is not a picture.
     """
+    return decode_image(os.fspath(path), os.fspath(path))
+
+
+def decode_image(file: str | IO[bytes], where: str) -> Image:
+    """As ``open_image``, of a path or an open file that errors call ``where``.
+
+    Raises:
+        InputError: there is no such file, or it is not a picture.
+    """
     from PIL import Image as pil  # noqa: N813 - the module, beside the class of that name
     from PIL import ImageOps, UnidentifiedImageError
 
-    where = os.fspath(path)
     try:
-        with pil.open(where) as image:
+        with pil.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:

@@ -196,7 +196,16 @@ def test_unknown_names_and_files(tmp_path):
 def test_json_schema_is_complete():
     schema = json_schema()
     assert schema["$schema"].endswith("2020-12/schema")
-    assert set(schema["properties"]) == {"version", "name", "description", "sparsify", "quantize", "target", "policy"}
+    assert set(schema["properties"]) == {
+        "version",
+        "name",
+        "description",
+        "sparsify",
+        "train",
+        "quantize",
+        "target",
+        "policy",
+    }
     assert schema["additionalProperties"] is False
     for definition in schema["$defs"].values():
         assert all("description" in field or "$ref" in field for field in definition["properties"].values())

@@ -8,9 +8,20 @@
 from __future__ import annotations
 
 from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, placed, text_of
-from gossamer.recipe.schema import LayerRule, Policy, Preprocess, QuantizeStep, Recipe, SparsifyStep, Target
+from gossamer.recipe.schema import (
+    Distill,
+    LayerRule,
+    Policy,
+    Preprocess,
+    QuantizeStep,
+    Recipe,
+    SparsifyStep,
+    Target,
+    TrainStep,
+)
 
 __all__ = [
+    "Distill",
     "LayerRule",
     "Policy",
     "Preprocess",
@@ -18,6 +29,7 @@ __all__ = [
     "Recipe",
     "SparsifyStep",
     "Target",
+    "TrainStep",
     "available",
     "canonical",
     "json_schema",

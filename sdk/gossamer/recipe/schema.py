@@ -223,6 +223,62 @@ class QuantizeStep(_Step):
         return self
 
 
+class Distill(_Step):
+    """Learning from what the model said before anything was pruned (Hinton et al., arXiv 1503.02531)."""
+
+    weight: Annotated[float, BeforeValidator(_number)] = Field(
+        default=0.5, gt=0.0, le=1.0, description="share of the loss; the labels have the rest"
+    )
+    temperature: Annotated[float, BeforeValidator(_number)] = Field(
+        default=2.0, gt=0.0, le=100.0, description="divides the logits of both; its square scales that part of the loss"
+    )
+
+
+class TrainStep(_Step):
+    """Fine-tuning while the weights become sparse: AdamW with a cosine learning rate. Needs `--train-data`.
+
+    Without labels the model as given is the teacher and the whole of the loss. Without a sparsify step it trains dense.
+    """
+
+    method: str = Field(default="gradual-magnitude", description="how masks move: one of `gossamer recipes list`")
+    options: dict[str, Any] = Field(default={}, description="settings of the method")
+    epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training data")
+    batch: int = Field(default=64, ge=1, le=65_536, description="examples in a step")
+    learning_rate: Annotated[float, BeforeValidator(_number)] = Field(
+        default=1e-3, gt=0.0, le=10.0, description="at its highest, after a twentieth of the steps"
+    )
+    weight_decay: Annotated[float, BeforeValidator(_number)] = Field(
+        default=1e-4, ge=0.0, le=10.0, description="of AdamW, on weights of two dimensions and more"
+    )
+    distill: Distill | None = Field(
+        default=None, description="learn from the model as given, too; absent: labels alone"
+    )
+    squarehead: Annotated[float, BeforeValidator(_number)] = Field(
+        default=0.0, ge=0.0, le=100.0, description="weight of SquareHead's loss on the layers' outputs; 0: none"
+    )
+    quantization_aware: int = Field(
+        default=0, ge=0, le=100_000, description="epochs in int8 behind the sparse ones, masks fixed"
+    )
+    mirror: bool = Field(default=False, description="half of the pictures are mirrored left to right, anew each epoch")
+    seed: int = Field(default=0, ge=0, description="of the order of examples, of mirroring and of methods that draw")
+
+    @model_validator(mode="after")
+    def _possible(self) -> TrainStep:
+        self.made()
+        return self
+
+    def made(self) -> Any:
+        """The training method with its options; nothing here loads torch."""
+        from gossamer._errors import RecipeError
+        from gossamer.sparsify.training.registry import get_method
+
+        try:
+            return get_method(self.method, self.options)
+        except RecipeError as e:
+            text = f"is wrong: {e.message}" + (f". {e.hint}" if e.hint else "")
+            raise _refuse("training_method", text, e.field or "method") from e
+
+
 class Target(_Step):
     """The machine that kernels are chosen for. The bundle runs on every machine all the same."""
 
@@ -273,6 +329,25 @@ class Recipe(_Step):
     name: str = Field(default="", max_length=200, description="shown in reports")
     description: str = Field(default="", max_length=4000)
     sparsify: SparsifyStep | None = None
+    train: TrainStep | None = None
     quantize: QuantizeStep | None = None
     target: Target = Target()
     policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        if self.train is None:
+            return self
+        if self.train.quantization_aware and self.quantize is None:
+            raise _refuse("unquantized", "needs a quantize step", "train.quantization_aware")
+        if self.sparsify is None:
+            if "method" in self.train.model_fields_set:
+                raise _refuse("nothing_sparse", "has nothing to do: there is no sparsify step", "train.method")
+            return self
+        rules = [rule.pattern for rule in self.sparsify.layers if rule.pattern is not None]
+        takes = self.train.made().patterns
+        for pattern in (self.sparsify.pattern, *rules):
+            if ("n:m" if nm_of(pattern) else "blocks") not in takes:
+                text = f"cannot make pattern {pattern}: {self.train.method} takes {' and '.join(takes)}"
+                raise _refuse("pattern", text, "train.method")
+        return self
