@@ -126,6 +126,24 @@ def postprocessing(labels: Sequence[str] | None, metadata: Mapping[str, Any], po
     post.threshold = float(metadata.get("threshold", 0.0))
 
 
+def last_op(graph: onnx_ir.Model) -> str:
+    """Type of the node that makes the first output, looking through Q/DQ and reshapes."""
+    value = graph.graph.outputs[0]
+    node = value.producer()
+    while node is not None and node.op_type in (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Identity",
+        "Transpose",
+        "Cast",
+    ):
+        node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return node.op_type if node is not None else ""
+
+
 def file_digest(source: Any, raw: bytes | None, role: str) -> pb.Digest:
     """SHA-256 of what the bundle was made from: the file's bytes where there is a file."""
     name = ""

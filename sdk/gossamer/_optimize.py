@@ -275,26 +275,8 @@ def _outputs(job: _Job, plan: Plan, graph: onnx_ir.Model, labels: Sequence[str] 
         port = pb.Port(name=tensor.name, dtype=tensor.dtype.numpy.name, shape=list(tensor.shape))
         port.scale, port.zero_point = tensor.scale, tensor.zero_point
         if i == 0:
-            _manifest.postprocessing(labels, meta, port, _last_op(graph))
+            _manifest.postprocessing(labels, meta, port, _manifest.last_op(graph))
         job.manifest.outputs.append(port)
-
-
-def _last_op(graph: onnx_ir.Model) -> str:
-    """Type of the node that makes the first output, looking through Q/DQ and reshapes."""
-    value = graph.graph.outputs[0]
-    node = value.producer()
-    while node is not None and node.op_type in (
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Identity",
-        "Transpose",
-        "Cast",
-    ):
-        node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-    return node.op_type if node is not None else ""
 
 
 def _emit(

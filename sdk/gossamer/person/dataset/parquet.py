@@ -50,6 +50,11 @@ class ParquetFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @property
+    def rows_in_all(self) -> int:
+        """Rows of the file."""
+        return self._starts[-1]
+
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Every row with its number, counted from 0, a few in memory at a time."""
         number = 0

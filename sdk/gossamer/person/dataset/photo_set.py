@@ -88,6 +88,14 @@ class PhotoSet(ABC):
     def encoded(self, photos: Iterable[Photo]) -> Iterator[tuple[Photo, bytes | BadPhotoError]]:
         """The photos' file contents, in the order given, or why there are none."""
 
+    def count(self, split: str | None = None) -> int:
+        """Photos of a split (None: all), readable or not.
+
+        Raises:
+            InputError: an unknown split, or a malformed row.
+        """
+        return sum(1 for _ in self.records(split))
+
     def stream(self, split: str | None = None) -> Iterator[tuple[Photo, bytes | BadPhotoError]]:
         """Records of a split with their file contents: one pass over the files."""
         return self.encoded(self.records(split))

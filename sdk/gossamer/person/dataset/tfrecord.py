@@ -50,6 +50,18 @@ class RecordFile:
         while self._file.tell() < self._size:
             yield self._next, self.read(self._next)
 
+    def count(self) -> int:
+        """Records of the file, by their lengths alone.
+
+        Raises:
+            InputError: as ``read``.
+        """
+        self._rewind()
+        while self._file.tell() < self._size:
+            self._file.seek(self._length() + 4, 1)
+            self._next += 1
+        return self._next
+
     def read(self, index: int) -> bytes | BadPhotoError:
         """The data of one record; :class:`BadPhotoError` where they do not match their checksum.
 

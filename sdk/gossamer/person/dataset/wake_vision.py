@@ -92,6 +92,18 @@ class WakeVision(PhotoSet):
             else:
                 yield from (photo for photo, data in self._examples(path, name) if not isinstance(data, BadPhotoError))
 
+    def count(self, split: str | None = None) -> int:
+        """See :meth:`PhotoSet.count`; reads the shards' own counts or lengths."""
+        total = 0
+        for path, _ in self._paths(split):
+            if path.suffix == ".parquet":
+                with ParquetFile(path) as table:
+                    total += table.rows_in_all
+            else:
+                with RecordFile(path) as shard:
+                    total += shard.count()
+        return total
+
     def stream(self, split: str | None = None) -> Iterator[tuple[Photo, bytes | BadPhotoError]]:
         """See :meth:`PhotoSet.stream`."""
         for path, name in self._paths(split):
