@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ def attach(
 def step(run: Sparsifier) -> None:
     """One training step on inputs that depend on the step's number alone."""
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(run.step_number))
+    x = x.to(run.layers[0].weight.device)
     loss = run.model(x).square().mean() + run.penalty()
     assert run.optimizer is not None
     run.optimizer.zero_grad()
@@ -53,11 +54,11 @@ def masks(run: Sparsifier) -> list[Tensor]:
     return [layer.mask.clone() for layer in run.layers]
 
 
-def check_resume(method: Method, target: Mapping[str, Any], *, steps: int, at: int) -> None:
+def check_resume(method: Method, target: Mapping[str, Any], *, steps: int, at: int, device: str = "cpu") -> None:
     """A run saved after ``at`` steps, through bytes, and resumed on a fresh model ends like one that was not."""
 
     def fresh(seed: int) -> Sparsifier:
-        return attach(net(seed), method, target, steps=steps, seed=seed)
+        return attach(net(seed).to(device), method, target, steps=steps, seed=seed)
 
     whole = fresh(0)
     for _ in range(steps):
@@ -82,8 +83,3 @@ def check_resume(method: Method, target: Mapping[str, Any], *, steps: int, at: i
     for a, b in zip(whole.layers, second.layers, strict=True):
         assert torch.equal(a.weight, b.weight)
     assert whole.finish() == second.finish()
-
-
-def gradient(layer: Any, make: Callable[[Tensor], Tensor]) -> None:
-    """Set the dense gradient that a method grows by."""
-    layer.gradient.copy_(make(layer.weight.detach()))

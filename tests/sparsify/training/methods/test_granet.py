@@ -132,3 +132,15 @@ def test_bad_input():
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
 def test_resume(pattern):
     check_resume(GraNet(every=2), {**UNSTRUCTURED, "pattern": pattern, "sparsity": 0.8}, steps=12, at=5)
+
+
+def test_pruning_what_is_kept_tells_pruned_weights_from_kept_zeros():
+    run = attach(linear([0.0, 9.0, 3.0, 4.0]), GraNet())
+    mask = run.layers[0].mask
+    mask.copy_(torch.tensor([[True, False, True, True]]))
+    run.prune(0.5, only_kept=True)  # a quarter is due and pruned already: the kept zero stays
+    assert mask.tolist() == [[True, False, True, True]]
+    run.prune(1.0, only_kept=True)
+    assert mask.tolist() == [[False, False, True, True]]
+    run.prune(0.5, only_kept=True)  # less than is pruned: nothing comes back
+    assert mask.tolist() == [[False, False, True, True]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -61,19 +62,22 @@ class IterativeSoftShrinkage(Method):
     def _shrink(self, layers: list[SparseLayer], smallest: int) -> None:
         import torch
 
+        from gossamer.sparsify import arrays
+        from gossamer.sparsify.blocks import cut
         from gossamer.sparsify.matrix import to_onnx
-        from gossamer.sparsify.patterns import Blocks
+        from gossamer.sparsify.patterns import NM
 
-        scores = [layer.units(layer.matrix()) for layer in layers if isinstance(layer.pattern, Blocks)]
-        # A threshold stays on the device: nothing waits for the host, as a list of ties would.
-        bound = (
-            torch.cat([score.flatten() for score in scores]).kthvalue(smallest).values if scores else torch.zeros(())
-        )
-        for i, layer in enumerate(layers):
-            if isinstance(layer.pattern, Blocks):
-                small = layer.pattern.expand(scores[i] <= bound, int(layer.weight.shape[0]), layer.columns)
-            else:
+        # Every step does this, so nothing here waits for the device: a threshold instead of a list of places, and
+        # padding, which scores 0 and is cut off again, instead of constants from the host.
+        scores = [arrays.sum_axes(cut(layer.matrix(), *layer.pattern.block), (2, 3)) for layer in layers]
+        means = [score / math.prod(layer.pattern.block) for score, layer in zip(scores, layers, strict=True)]
+        bound = arrays.kth_smallest(torch.cat([mean.flatten() for mean in means]), smallest)
+        for layer, mean in zip(layers, means, strict=True):
+            if isinstance(layer.pattern, NM):
                 small = ~layer.pattern.project(layer.matrix(), columns=layer.columns)
+            else:
+                rows, columns = layer.pattern.block
+                small = arrays.repeat(arrays.repeat(mean <= bound, rows, 0)[: layer.weight.shape[0]], columns, 1)
             factor = torch.where(to_onnx(small, tuple(layer.weight.shape)), self.ratio, 1.0)
             layer.weight.mul_(factor.to(layer.weight.dtype))
 
