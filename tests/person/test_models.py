@@ -123,6 +123,7 @@ def test_a_candidate_prunes_while_its_average_follows() -> None:
     candidate = candidates.Candidate(
         candidates.parse("v1-0.25+gradual-magnitude:1x4:0.75,every=1"), 0, 0.0, torch.device("cpu"), seed=2, steps=10
     )
+    candidate.attach(torch.optim.SGD(candidate.parameters(), lr=0.1))
     assert candidate.sparsifier is not None
     layers = {layer.name: layer for layer in candidate.sparsifier.layers}
     assert len(layers) == 13

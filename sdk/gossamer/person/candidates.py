@@ -12,7 +12,7 @@ from gossamer._errors import InputError, RecipeError
 from gossamer.person.ensemble import GRID
 from gossamer.person.models import PersonNet, build
 from gossamer.recipe import SparsifyStep, load_recipe
-from gossamer.sparsify.training import Method, Sparsifier, get_method
+from gossamer.sparsify.training import Method, SparseLayer, Sparsifier, get_method
 
 _STORED = ".parametrizations.weight.original"
 
@@ -140,15 +140,29 @@ class Candidate:
         width = 0 if recipe.labels_only else teacher_features
         self.projection = nn.Conv2d(self.net.classifier.in_features, width, 1).to(device) if width else None
         self.sparsifier: Sparsifier | None = None
-        if recipe.target is not None:
-            self.sparsifier = Sparsifier(
-                self.net, recipe.target, recipe.method, total_steps=steps, seed=seed + recipe.seed
-            )
-        now = {k.replace(_STORED, ".weight"): v for k, v in self.net.state_dict().items()}
+        self._steps, self._seed = steps, seed + recipe.seed
+        self._sparse: list[tuple[Tensor, SparseLayer]] = []
+        self._pair()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Start sparse training where the recipe asks for it, with the optimiser of :meth:`parameters`."""
+        if self.recipe.target is None:
+            return
+        self.sparsifier = Sparsifier(
+            self.net,
+            self.recipe.target,
+            self.recipe.method,
+            total_steps=self._steps,
+            optimizer=optimizer,
+            seed=self._seed,
+        )
         kept = self.average.state_dict()
-        self._pairs = [(now[k], v) for k, v in kept.items() if v.is_floating_point()]
-        layers = self.sparsifier.layers if self.sparsifier is not None else ()
-        self._sparse = [(kept[f"{layer.name}.weight"], layer) for layer in layers]
+        self._sparse = [(kept[f"{layer.name}.weight"], layer) for layer in self.sparsifier.layers]
+        self._pair()
+
+    def _pair(self) -> None:
+        now = {k.replace(_STORED, ".weight"): v for k, v in self.net.state_dict().items()}
+        self._pairs = [(now[k], v) for k, v in self.average.state_dict().items() if v.is_floating_point()]
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], distill: float, hint: float, smooth: float) -> Tensor:
         """Cross entropy with the blended target plus the mean squared error of the features (arXiv 1412.6550).

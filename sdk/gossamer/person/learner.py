@@ -33,8 +33,7 @@ class Learner:
     def __init__(self, candidate: Candidate, bank: Bank, weights: Tensor, settings: TrainSettings):
         self.candidate = candidate
         self.optimiser = _optimiser(candidate, settings)
-        if candidate.sparsifier is not None:
-            candidate.sparsifier.optimizer = self.optimiser
+        candidate.attach(self.optimiser)
         self._bank, self._cumulative, self._settings = bank, cumulative(weights), settings
         self._sum, self._count = torch.zeros((), device=weights.device), 0
         self._graph: torch.cuda.CUDAGraph | None = None
