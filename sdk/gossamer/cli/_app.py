@@ -19,6 +19,7 @@ _COMMANDS = {
     "sign": "Sign a bundle.",
     "diff": "Compare two bundles.",
     "recipes": "List and show the ready-made recipes.",
+    "person": "Judge, run and train person detectors.",
     "doctor": "Check this installation.",
     "version": "Show versions.",
 }

@@ -39,6 +39,47 @@ def model_card() -> dict[str, Any]:
     return card
 
 
+def shipped_models() -> list[dict[str, Any]]:
+    """The models that ship, best first: ``models/index.json``, or the one float32 model without it.
+
+    ``index.json`` is ``{"models": [{"name", "file", ...}]}``; ``description``, ``network``, ``sparsity`` (share of
+    zeros, 0..1) and ``balanced_accuracy`` (``{"value", "low", "high"}`` on person128's test split) are shown where they
+    are given. Each entry gains ``path`` and ``bytes``.
+
+    Raises:
+        ModelError: the index is malformed, or a file that it names is missing.
+    """
+    index = _FOLDER / "index.json"
+    if index.is_file():
+        try:
+            entries = json.loads(index.read_text(encoding="utf-8"))["models"]
+            found = [{**e, "name": str(e["name"]), "file": Path(e["file"]).name} for e in entries]
+        except (ValueError, KeyError, TypeError) as e:
+            raise ModelError(
+                f"the index of shipped models is malformed: {e}", where=str(index), hint="reinstall gossamer"
+            ) from e
+    else:
+        card = model_card()
+        found = [
+            {
+                "name": card["name"],
+                "file": "person_96.onnx",
+                "description": "float32 ONNX, to prune and quantise",
+                "network": str(card["candidate"]).split("+")[0],
+                "balanced_accuracy": card["test"]["all"]["balanced_accuracy"],
+            }
+        ]
+    for entry in found:
+        path = _existing(entry["file"])
+        entry |= {"path": str(path), "bytes": path.stat().st_size}
+    return found
+
+
+def shipped_model(name: str) -> Path | None:
+    """Path of a shipped model by its name; None when there is none of that name."""
+    return next((Path(e["path"]) for e in shipped_models() if e["name"] == name), None)
+
+
 def _existing(name: str) -> Path:
     path = _FOLDER / name
     if not path.is_file():
