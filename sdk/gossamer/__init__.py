@@ -46,15 +46,19 @@ if TYPE_CHECKING:
     from gossamer._verify_against import verify_against as verify_against
     from gossamer.recipe import Recipe as Recipe
     from gossamer.recipe import load_recipe as load_recipe
+    from gossamer.search.auto import optimize_auto as optimize_auto
+    from gossamer.search.result import SearchResult as SearchResult
 
 _LAZY = {
     "Agreement": "gossamer._verify_against",
     "LayerRow": "gossamer._optimize",
     "OptimizeResult": "gossamer._optimize",
     "Recipe": "gossamer.recipe",
+    "SearchResult": "gossamer.search.result",
     "load": "gossamer._load",
     "load_recipe": "gossamer.recipe",
     "optimize": "gossamer._optimize",
+    "optimize_auto": "gossamer.search.auto",
     "verify_against": "gossamer._verify_against",
 }
 
@@ -76,12 +80,14 @@ __all__ = [
     "OutputError",
     "Recipe",
     "RecipeError",
+    "SearchResult",
     "SignatureError",
     "UnsupportedError",
     "__version__",
     "load",
     "load_recipe",
     "optimize",
+    "optimize_auto",
     "verify_against",
 ]
 

@@ -28,8 +28,9 @@ __all__ = ["STAGES", "LayerRow", "OptimizeResult", "Progress", "optimize"]
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total): ``done`` 0 when a stage starts, ``total`` when it ends; total is at least 1."""
 
-STAGES = ("load", "prune", "calibrate", "quantize", "lower", "choose", "encode", "emit", "sign")
-"""Stages in their order; ``prune``, ``calibrate`` and ``quantize`` are left out when the recipe has no such step."""
+STAGES = ("load", "prune", "calibrate", "train", "quantize", "lower", "choose", "encode", "emit", "sign")
+"""Stages in their order; ``prune``, ``calibrate``, ``train`` and ``quantize`` are left out when the recipe has no such
+step, and ``prune`` when it trains: training prunes."""
 
 
 @dataclass
@@ -41,6 +42,7 @@ class _Job:
     progress: Progress | None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -72,9 +74,12 @@ def optimize(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     example_inputs: Any = None,
     metrics: Sequence[pb.Metric] = (),
+    train_data: Any = None,
+    train_split: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> OptimizeResult:
-    """Prune, quantise, compile and pack a model.
+    """Prune (or train sparse), quantise, compile and pack a model.
 
     Args:
         model: what ``gossamer.load`` takes: a path (.onnx, .tflite, .pt2), bytes, a torch module, or an ONNX object.
@@ -91,6 +96,10 @@ def optimize(
         input_shapes: fixes inputs whose shape the model leaves open.
         example_inputs: for a torch module.
         metrics: measured numbers to put into the manifest.
+        train_data: examples for the recipe's ``train`` step: a folder with one subfolder a class, an ``.npz`` with x
+            and y, a ``.csv`` of file,label; see :func:`gossamer.search.read.read_examples`. Without labels the model
+            as given is the teacher. ``train_split``: of a CSV with a column ``split``.
+        checkpoint: folder for the training's checkpoints; the run that left one there goes on from it.
         progress: called as stages start, advance and end.
 
     Returns:
@@ -101,6 +110,7 @@ def optimize(
         UnsupportedError: it has a dynamic shape, or an operator of another domain.
         RecipeError: the recipe is wrong in itself, or names layers that the model lacks.
         CalibrationError: samples are missing, unreadable or of the wrong shape.
+        InputError: training data are missing or wrong, or the checkpoint belongs to another run.
         CompileError: operators that neither the core nor the policy's backends run, each named with its source.
         KeyFileError: the private key is missing, malformed or readable by others.
         OutputError: the bundle cannot be written; nothing half-written is left.
@@ -116,14 +126,24 @@ def optimize(
             raise OutputError("the bundle would replace its model", where=str(output), hint="give another -o")
     private = _private(key)
     job = _Job(loaded_recipe, pb.Manifest(), progress)
+    if loaded_recipe.train is not None or train_data is not None:
+        from gossamer.finetune.stage import check
+
+        check(loaded_recipe, train_data)
 
     with job.stage("load"):
         graph = _load(model, example_inputs, name, input_shapes)
         ports, original = _describe(job, graph, model, name, version, license, preprocess)
     with placed(recipe):
-        with _maybe(job, "prune", loaded_recipe.sparsify):
-            pruned = _prune(job, graph)
-        graph, calibrated = _quantize(job, graph, ports, calibration)
+        if loaded_recipe.train is not None:
+            samples = _calibrate(job, graph, ports, calibration)
+            with job.stage("train"):
+                graph, pruned = _train(job, graph, ports, train_data, train_split, labels, samples, checkpoint)
+        else:
+            with _maybe(job, "prune", loaded_recipe.sparsify):
+                pruned = _prune(job, graph)
+            samples = _calibrate(job, graph, ports, calibration)
+        graph = _quantize(job, graph, samples)
     with job.stage("lower"):
         from gossamer.compile.lower import LowerReport, lower
 
@@ -154,10 +174,11 @@ def optimize(
         data=data,
         manifest=to_dict(job.manifest),
         original_bytes=original,
-        calibration_samples=calibrated,
+        calibration_samples=len(samples or ()),
         seconds=job.seconds,
         notes=job.notes,
         lowering=report.as_dict(),
+        training=job.training,
     )
 
 
@@ -236,26 +257,64 @@ def _prune(job: _Job, graph: onnx_ir.Model) -> dict[str, Any]:
     return {layer.name: layer for layer in prune(graph, job.recipe.sparsify).layers}
 
 
-def _quantize(job: _Job, graph: onnx_ir.Model, ports: list[pb.Port], calibration: Any) -> tuple[onnx_ir.Model, int]:
-    """The quantised graph and the number of calibration samples."""
+def _train(
+    job: _Job,
+    graph: onnx_ir.Model,
+    ports: list[pb.Port],
+    data: Any,
+    split: str | None,
+    labels: Sequence[str] | None,
+    samples: list[_calibration.Sample] | None,
+    checkpoint: Any,
+) -> tuple[onnx_ir.Model, dict[str, Any]]:
+    """The trained graph, and pruning's records of its layers by name."""
+    from gossamer.finetune.stage import train
+
+    tuned, records = train(
+        graph,
+        job.recipe,
+        ports,
+        data,
+        split=split,
+        labels=labels,
+        calibration=samples,
+        checkpoint=checkpoint,
+        progress=job.within("train"),
+    )
+    job.training = tuned.to_json()
+    return tuned.model, records
+
+
+def _calibrate(
+    job: _Job, graph: onnx_ir.Model, ports: list[pb.Port], calibration: Any
+) -> list[_calibration.Sample] | None:
+    """The calibration samples; None where the recipe does not quantise, or the model is quantised already."""
     step = job.recipe.quantize
     if step is None:
-        return graph, 0
+        return None
     if any(node.op_type == "DequantizeLinear" for node in graph.graph):
         job.notes.append("the model is quantised already: the quantize step did nothing")
-        return graph, 0
+        return None
     if calibration is None:
         raise CalibrationError(
             "the recipe quantises, which needs calibration samples",
             hint="give a folder of typical pictures or an .npy file (--calibration photos/)",
         )
-    from gossamer.quantize import quantize
-
     with job.stage("calibrate"):
         found = _calibration.samples(calibration, ports, step.samples, job.within("calibrate"))
         job.manifest.provenance.sources.append(pb.Digest(role="calibration", sha256=_calibration.digest(found)))
+    return found
+
+
+def _quantize(job: _Job, graph: onnx_ir.Model, samples: list[_calibration.Sample] | None) -> onnx_ir.Model:
+    """The quantised graph; the graph itself where there are no samples, or training quantised it."""
+    step = job.recipe.quantize
+    if step is None or samples is None or any(node.op_type == "DequantizeLinear" for node in graph.graph):
+        return graph
+    from gossamer.quantize import quantize
+
     with job.stage("quantize"):
-        return quantize(graph, step, found, progress=job.within("quantize")), len(found)
+        return quantize(graph, step, samples, progress=job.within("quantize"))
 
 
 def _choose(job: _Job, plan: Plan) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class OptimizeResult:
         seconds: time of every stage in seconds.
         notes: what the user should know besides.
         lowering: fusions, operators of an int8 model that run in f32, and partitions, each with nodes and reason.
+        training: what each epoch came to, and on what; empty when nothing was trained.
     """
 
     path: Path | None
@@ -101,6 +102,7 @@ class OptimizeResult:
     seconds: dict[str, float]
     notes: list[str]
     lowering: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[LayerRow]:
@@ -140,6 +142,10 @@ class OptimizeResult:
         zeros = f"{self.sparsity_percent:.1f}% zeros in all"
         lines.append(f"layers   {len(self.layers)} with weights, {sparse} stored sparse, {zeros}")
         lines.append(f"memory   {bytes_text(self.arena_bytes)} peak activations")
+        if self.training:
+            last = self.training["epochs"][-1]
+            told = f"{len(self.training['epochs'])} epochs on {self.training['examples']}"
+            lines.append(f"training {told}; at the end loss {last['loss']:.4f}, {last['accuracy']:.1%} right")
         lines.append("time     " + ", ".join(f"{name} {s:.1f} s" for name, s in self.seconds.items()))
         lines += [f"note     {cut(note, 160)}" for note in self.notes]
         return "\n".join(lines)
@@ -156,6 +162,7 @@ class OptimizeResult:
             "stage_seconds": self.seconds,
             "notes": self.notes,
             "lowering": self.lowering,
+            "training": self.training,
             "layers": [asdict(row) for row in self.layers],
             "manifest": self.manifest,
         }

@@ -13,8 +13,8 @@ import gossamer_runtime._errors
 
 GOSSAMER = """
 Agreement BackendError BundleError CalibrationError CompileError GossamerError InputError KeyFileError LayerRow
-LibraryError MismatchError ModelError OptimizeResult OutOfMemoryError OutputError Recipe RecipeError SignatureError
-UnsupportedError __version__ load load_recipe optimize verify_against
+LibraryError MismatchError ModelError OptimizeResult OutOfMemoryError OutputError Recipe RecipeError SearchResult
+SignatureError UnsupportedError __version__ load load_recipe optimize optimize_auto verify_against
 """
 RUNTIME = """
 BackendError BundleError GossamerError InputError LibraryError OpTime OutOfMemoryError Port Profile Session

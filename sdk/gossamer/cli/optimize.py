@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gossamer.cli._common import PATH, json_option, print_json
 
+if TYPE_CHECKING:
+    from gossamer._result import OptimizeResult
+
 _EPILOG = """\b
 Example:
   gossamer optimize model.onnx -r recipe.yaml --calibration photos/ -o model.goss
+  gossamer optimize model.onnx -r 1x4-75-int8 -c photos/ -o model.goss \\
+      --max-accuracy-drop 0.01 --eval-data labels.csv --eval-split val --report report.html
+  gossamer optimize model.onnx -r 1x4-75-gradual-int8 -c photos/ -o model.goss --train-data labelled/
 """
 
 
@@ -53,7 +59,33 @@ def _shapes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
 @click.option(
     "--shape", "shapes", multiple=True, callback=_shapes, metavar="NAME=1,3,224,224", help="Fix a dynamic input."
 )
-@click.option("--report", type=PATH, help="Write an HTML report here as well.")
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0.0, 1.0, max_open=True),
+    help="Choose each layer's sparsity: the fastest bundle that loses at most this much accuracy, such as 0.01.",
+)
+@click.option(
+    "--latency-ms",
+    type=click.FloatRange(0.0, min_open=True),
+    help="Choose each layer's sparsity: the bundle that loses least among those as fast as this on this machine.",
+)
+@click.option(
+    "--eval-data",
+    type=PATH,
+    help="What accuracy is measured on: a folder with a subfolder a class, a .csv of file,label, an .npz with x and y.",
+)
+@click.option("--eval-split", help="Rows of a .csv with a column 'split'.")
+@click.option(
+    "--metric",
+    type=click.Choice(["balanced_accuracy", "accuracy"]),
+    default="balanced_accuracy",
+    show_default=True,
+    help="Balanced: the mean over classes of the accuracy on each.",
+)
+@click.option("--train-data", type=PATH, help="Examples for the recipe's train step, in the forms of --eval-data.")
+@click.option("--train-split", help="Rows of a .csv with a column 'split'.")
+@click.option("--checkpoint", type=PATH, help="Folder for the training's checkpoints; a run found there goes on.")
+@click.option("--report", type=PATH, help="Write an HTML report here as well; of a search also its plot as a PNG.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
 def command(
@@ -69,41 +101,65 @@ def command(
     labels: Path | None,
     preprocess: str | None,
     shapes: dict[str, tuple[int, ...]],
+    max_accuracy_drop: float | None,
+    latency_ms: float | None,
+    eval_data: Path | None,
+    eval_split: str | None,
+    metric: str,
+    train_data: Path | None,
+    train_split: str | None,
+    checkpoint: Path | None,
     report: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Prune, quantise and compile MODEL (.onnx, .tflite or .pt2) into a signed bundle.
 
-    Prints per layer the sparsity, the kernel, dense and sparse time, and why a layer stayed dense.
+    Prints per layer the sparsity, the kernel, dense and sparse time, and why a layer stayed dense. With
+    --max-accuracy-drop or --latency-ms the sparsity of each layer is found by measuring; the recipe says pattern and
+    layers. With a recipe that trains, the model is fine-tuned while it becomes sparse.
     """
     from gossamer import _atomic
     from gossamer._errors import ModelError
-    from gossamer._optimize import STAGES, optimize
-    from gossamer.cli._progress import Bar
 
     if key and unsigned:
         raise click.UsageError("--key and --unsigned exclude each other")
+    automatic = max_accuracy_drop is not None or latency_ms is not None
+    if max_accuracy_drop is not None and latency_ms is not None:
+        raise click.UsageError("--max-accuracy-drop and --latency-ms exclude each other")
+    if automatic != (eval_data is not None):
+        raise click.UsageError("--eval-data and one of --max-accuracy-drop and --latency-ms need each other")
     if not model.is_file():
         wrong = "this is a folder, not a model file" if model.is_dir() else "no such model file"
         raise ModelError(wrong, where=str(model), hint="check the path")
     if report is not None:
         _atomic.check_target(report)
-    with Bar(STAGES, quiet=quiet or as_json) as bar:
-        result = optimize(
-            model,
-            recipe,
-            list(calibration) or None,
-            output,
-            key=False if unsigned else key,
-            name=name,
-            version=model_version,
-            license=license,
-            labels=_labels(labels),
-            preprocess=preprocess,
-            input_shapes=shapes,
-            progress=bar,
-        )
+    options: dict[str, Any] = {
+        "key": False if unsigned else key,
+        "name": name,
+        "version": model_version,
+        "license": license,
+        "labels": _labels(labels),
+        "preprocess": preprocess,
+        "input_shapes": shapes,
+        "train_data": train_data,
+        "train_split": train_split,
+        "checkpoint": checkpoint,
+    }
+    arguments = (model, recipe, list(calibration) or None, output)
+    silent = quiet or as_json
+    if automatic:
+        from gossamer.cli._search import search
+
+        goal = {"max_accuracy_drop": max_accuracy_drop, "latency_ms": latency_ms}
+        options |= {"eval_data": eval_data, "eval_split": eval_split, "metric": metric, **goal}
+        search(arguments, options, report=report, quiet=silent, as_json=as_json)
+        return
+    from gossamer._optimize import STAGES, optimize
+    from gossamer.cli._progress import Bar
+
+    with Bar(STAGES, quiet=silent) as bar:
+        result = optimize(*arguments, progress=bar, **options)
     written: dict[str, Any] = {}
     if report is not None:
         from gossamer.report import bundle_report
@@ -112,11 +168,16 @@ def command(
     if as_json:
         print_json({**result.to_json(), **written})
         return
+    show(result, report)
+
+
+def show(result: OptimizeResult, report: Path | None) -> None:
+    """A finished bundle as text: its layers, sizes, times and signature."""
+    from gossamer.bundle.verify import signer
+
     click.echo(result.table())
     click.echo()
     click.echo(result.summary())
-    from gossamer.bundle.verify import signer
-
     click.echo(f"signature {signer(result.data)}")
     if report is not None:
         click.echo(f"report   {report}")

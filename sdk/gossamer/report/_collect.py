@@ -17,6 +17,7 @@ from gossamer.bundle.verify import signer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from gossamer.search.result import SearchResult
     from gossamer_runtime import Profile, Session
 
 _THUMB = 280
@@ -62,6 +63,7 @@ class ReportData:
     original_bytes: int = 0
     accuracy: list[AccuracyRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    search: SearchResult | None = None
 
 
 def decide(session: Session, photos: Sequence[tuple[str, Image]], reference: Any = None) -> list[Photo]:
@@ -117,6 +119,7 @@ def collect(
     agreement: Agreement | None = None,
     accuracy: Sequence[AccuracyRow] = (),
     notes: Sequence[str] = (),
+    search: SearchResult | None = None,
 ) -> ReportData:
     """Run, profile and compare a bundle.
 
@@ -131,6 +134,7 @@ def collect(
         agreement: a comparison to show; by default one on 8 random inputs when ``against`` is given.
         accuracy: measured rows to show.
         notes: sentences to show.
+        search: the search that chose the bundle's sparsities: its trials as a table and a plot.
 
     Raises:
         BundleError, SignatureError, ModelError, InputError: as the parts do.
@@ -164,6 +168,7 @@ def collect(
         original_bytes=next((int(s.get("bytes", 0)) for s in sources if s.get("role") == "model"), 0),
         accuracy=list(accuracy),
         notes=list(notes),
+        search=search,
     )
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gossamer._tables import bytes_text, cut
-from gossamer.report import _plots
+from gossamer.report import _plots, _tradeoffs
 from gossamer.report._collect import ReportData
 
 
@@ -52,6 +52,7 @@ def _values(data: ReportData) -> dict[str, Any]:
         "latency_svg": Markup(_plots.totals(latency, "median of one inference, microseconds")),
         "size_svg": Markup(_plots.totals(kilo, "kB")),
         "layers_svg": Markup(_plots.layer_latency(rows, data.profile, dense)),
+        "tradeoffs_svg": Markup(_tradeoffs.svg(data.search)) if data.search is not None else "",
         "recipe": json.dumps(json.loads(data.manifest.get("recipe_json") or "{}"), indent=2),
         "sources": data.manifest.get("provenance", {}).get("sources", []),
         "tools": data.manifest.get("provenance", {}).get("tools", {}),

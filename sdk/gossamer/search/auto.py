@@ -72,8 +72,8 @@ def optimize_auto(
             bundle is made. The quantisation's part counts.
         latency_ms: one inference may take this, milliseconds; the bundle that loses least is made. Give one of the two.
         eval_split: of a CSV with a column ``split``.
-        metric: ``balanced_accuracy``, the mean over classes of the accuracy on each: it equals ``accuracy`` where classes
-            have equally many examples; where they do not, a bundle that always says the largest class would look good.
+        metric: ``balanced_accuracy``, the mean over classes of the accuracy on each: equal to ``accuracy`` where
+            classes have equally many examples; else a bundle that always says the largest class would look good there.
         sparsities: to try on each layer, each in (0, 1); n:m patterns have their own.
         subset: examples that sensitivities are measured on.
         most_trials: bundles built at most; by default 16, or 6 where each is trained.

@@ -217,7 +217,7 @@ def open_bench(
     Raises:
         as ``gossamer.optimize`` does.
     """
-    from gossamer import _calibration, _optimize
+    from gossamer import _optimize
     from gossamer.compile.lower import lower
     from gossamer.sparsify.layers import find_layers
 
@@ -229,11 +229,9 @@ def open_bench(
     )
     assert recipe.sparsify is not None
     layers, dense = prunable(graph, recipe.sparsify)
-    samples = calibration
-    if recipe.quantize is not None and calibration is not None:
-        samples = _calibration.samples(calibration, ports, recipe.quantize.samples)
+    samples = _optimize._calibrate(job, graph, ports, calibration)
     original = copied(graph)
-    graph, _ = _optimize._quantize(job, graph, ports, samples)
+    graph = _optimize._quantize(job, graph, samples)
     _optimize._outputs(job, lower(graph, recipe.policy, target=recipe.target.arch), graph, labels)
     known = {str(layer.node.name) for layer in find_layers(graph)[0]}
     dense |= {layer.name: "its quantised weights cannot be pruned" for layer in layers if layer.op not in known}

@@ -147,12 +147,12 @@ class SearchResult:
                 cost.name,
                 "-" if cost.dense_us is None else f"{cost.dense_us:.1f}",
                 " ".join(f"{s:g}:{us:.1f}" for s, us in sorted(cost.sparse_us.items())) or "-",
-                f"{taken[cost.name]:g}" if cost.name in taken else "dense",
+                f"{taken[cost.name]:g}" if cost.name in taken else "as is",
                 "" if cost.name in taken else self.why_dense(cost.name),
             ]
             for cost in self.costs
         ]
-        head = ["layer", "now us", "us by sparsity, where faster", "sparsity", "why dense"]
+        head = ["layer", "now us", "us by sparsity, where faster", "sparsity", "why not pruned"]
         return columns(head, rows, left={0, 2, 4}, widest={0: 44, 4: 90})
 
     def why_dense(self, name: str) -> str:
@@ -160,7 +160,7 @@ class SearchResult:
         cost = next((c for c in self.costs if c.name == name), None)
         if cost is None or cost.reason:
             return cost.reason if cost is not None else self.dense_layers.get(name, "")
-        return "the search left it dense: other layers save more time for the accuracy they cost"
+        return "left as it came: other layers save more time for the accuracy they cost"
 
     def summary(self) -> str:
         """The outcome in a few lines."""
