@@ -18,7 +18,7 @@ _COMMANDS = {
     "keys": "Make, list and trust keys.",
     "sign": "Sign a bundle.",
     "diff": "Compare two bundles.",
-    "recipes": "List and show the ready-made recipes.",
+    "recipes": "List and show recipes, training methods and techniques.",
     "person": "Judge, run and train person detectors.",
     "doctor": "Check this installation.",
     "version": "Show versions.",
