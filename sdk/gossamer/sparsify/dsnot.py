@@ -47,8 +47,11 @@ def repair(
     squared error (inputs taken for independent), is refused and the next best tried; inputs are those of the dense
     model for every layer.
 
-    On small convolutional networks at high sparsity the mean is the smaller part of the error: there
-    :func:`gossamer.sparsify.swaps.repair`, which needs second moments, recovers more.
+    A smaller error in each layer need not be a smaller one at the network's end. Measured on MLPerf Tiny's visual wake
+    words network (balanced accuracy on 800 photos of person128, dense 0.784): 30% single zeros 0.706, repaired 0.755;
+    50% 0.572, repaired 0.556, and 0.750 with :func:`gossamer.sparsify.bias_correction.correct_biases` after it, which
+    alone gives 0.735. Exact swaps (:func:`gossamer.sparsify.swaps.repair`) need second moments and lower the error of
+    layers further.
 
     Args:
         dense: the model before pruning; float, or int8 with DequantizeLinear.

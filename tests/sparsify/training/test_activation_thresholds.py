@@ -145,3 +145,12 @@ def test_bad_input():
         ActivationThresholds(net(), ["2"], 1.0)
     with pytest.raises(CalibrationError, match="no calibration batches"):
         ActivationThresholds(net(), ["2"], 0.5).calibrate([])
+
+
+def test_the_example_in_the_docstring():
+    import doctest
+
+    import gossamer.sparsify.training.activation as module
+
+    torch.manual_seed(0)
+    assert doctest.testmod(module).failed == 0 < doctest.testmod(module).attempted

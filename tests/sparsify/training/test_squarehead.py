@@ -205,3 +205,12 @@ def test_a_layer_that_returns_no_tensor():
     SquareHead(student, Net(), ["two"])
     with pytest.raises(InputError, match="layer 'two' returns dict, not a tensor"):
         student(batch())
+
+
+def test_the_example_in_the_docstring():
+    import doctest
+
+    import gossamer.sparsify.training.squarehead as module
+
+    torch.manual_seed(0)
+    assert doctest.testmod(module).failed == 0 < doctest.testmod(module).attempted

@@ -79,7 +79,8 @@ def sparse_soup(
         model: trained; what ``target`` prunes is pruned.
         target: a recipe's ``sparsify`` step, as :class:`gossamer.sparsify.training.Sparsifier` takes it.
         retrain: trains one copy, ``retrain(copy, seed, settings) -> copy``. The copy's masks are parametrizations of
-            its weights: any loop keeps them.
+            its weights: any loop keeps them. Copies that the caller keeps cannot run once this function has returned:
+            torch takes the parametrization off their shared class.
         cycles: prune-retrain-average cycles; an n:m pattern is whole from the first.
         copies: trained in each cycle, at least 1.
         settings: what copy i gets (``settings[i % len]``), such as other weight decays; empty: seeds alone differ.
