@@ -146,6 +146,7 @@ def open_detector(
 
     Raises:
         ModelError: the file is missing or broken, has several inputs, takes no photo, or its labels name no person.
+        UnsupportedError: height or width of the input are open, or the file holds what cannot be handled.
         InputError: ``labels`` or ``preprocess`` do not fit the model.
         BundleError, SignatureError: as :class:`gossamer_runtime.Session`.
     """
@@ -229,21 +230,17 @@ def _exported(path: Path, network: str | None) -> onnx_ir.Model:
 
 
 def _graph(source: Any, path: Path, labels: Sequence[str] | None, preprocess: str | None, assumed: list[str]) -> Opened:
-    from gossamer._load import load
     from gossamer._reference import open_reference
 
-    graph = load(source)
-    try:
-        inputs, outputs = _manifest.model_ports(graph.graph.inputs, "input"), graph.graph.outputs
-    except UnsupportedError as e:
-        raise ModelError(e.message, where=str(path), hint="export it with a fixed input shape") from e
-    if len(inputs) != 1 or len(outputs) != 1:
+    graph = source if path.suffix == ".pt" else _loaded(path)
+    if len(graph.graph.inputs) != 1 or len(graph.graph.outputs) != 1:
         raise ModelError(
-            f"{len(inputs)} inputs and {len(outputs)} outputs",
+            f"{len(graph.graph.inputs)} inputs and {len(graph.graph.outputs)} outputs",
             where=str(path),
             hint="a person detector has one of each",
         )
-    (port,), meta = inputs, _manifest.model_metadata(graph)
+    (port,), outputs = _manifest.model_ports(graph.graph.inputs, "input"), graph.graph.outputs
+    meta = _manifest.model_metadata(graph)
     port.scale, port.zero_point = _quantisation(graph.graph.inputs[0], "DequantizeLinear")
     if preprocess is not None:
         port.image.CopyFrom(_preset(port, preprocess, path))
@@ -262,7 +259,11 @@ def _graph(source: Any, path: Path, labels: Sequence[str] | None, preprocess: st
     size = int(np.prod(target.shape))
     if labels is not None and size > 1 and len(labels) != size:
         raise InputError(f"{len(labels)} labels for {size} outputs", where=str(path))
-    _manifest.postprocessing(labels, meta, target, _manifest.last_op(graph))
+    last = _manifest.last_op(graph)
+    _manifest.postprocessing(labels, meta, target, last)
+    if size == 1:
+        target.postprocessing.kind = target.postprocessing.KIND_BINARY
+        target.postprocessing.logits = bool(meta.get("logits", last not in ("Softmax", "Sigmoid")))
     reference = open_reference(source if path.suffix == ".tflite" else graph)
     (name,) = reference.inputs
 
@@ -270,6 +271,30 @@ def _graph(source: Any, path: Path, labels: Sequence[str] | None, preprocess: st
         return reference.run({name: x})[0]
 
     return reference.engine, port, target, run
+
+
+def _loaded(path: Path) -> onnx_ir.Model:
+    """The graph; where it takes any number of photos, with one.
+
+    Raises:
+        ModelError, UnsupportedError: as :func:`gossamer.load`.
+    """
+    from gossamer._load import load
+
+    try:
+        return load(path)
+    except UnsupportedError:
+        if path.suffix != ".onnx":
+            raise
+        import onnx
+
+        inputs = onnx.load(str(path), load_external_data=False).graph.input
+        if len(inputs) != 1:
+            raise
+        _, *rest = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] or [0]
+        if not rest or not all(rest):
+            raise
+        return load(path, input_shapes={inputs[0].name: [1, *rest]})
 
 
 def _preset(port: pb.Port, preset: str, path: Path) -> pb.ImagePreprocessing:
