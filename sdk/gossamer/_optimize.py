@@ -254,7 +254,10 @@ def _prune(job: _Job, graph: onnx_ir.Model) -> dict[str, Any]:
         return {}
     from gossamer.sparsify import prune
 
-    return {layer.name: layer for layer in prune(graph, job.recipe.sparsify).layers}
+    report = prune(graph, job.recipe.sparsify)
+    if report.rearranged is not None:
+        job.notes.append(f"channels rearranged: {report.rearranged.lines()[0]}")
+    return {layer.name: layer for layer in report.layers}
 
 
 def _train(

@@ -114,6 +114,11 @@ class SparsifyStep(_Step):
         default=("first_conv", "depthwise", "classifier"),
         description="kinds of layers that stay dense; classifier: every layer after which no other layer has weights",
     )
+    rearrange: bool = Field(
+        default=False,
+        description="before pruning, put channels of the whole network in the order in which 1x4, 4x1 and 4x4 blocks "
+        "keep most; the dense function stays the same",
+    )
     include: Names = Field(default=(), description="node names or globs to prune although they are dense by default")
     exclude: Names = Field(default=(), description="node names or globs to leave dense")
     layers: Annotated[tuple[LayerRule, ...], Field(strict=False)] = Field(

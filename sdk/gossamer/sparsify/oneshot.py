@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gossamer.sparsify.patterns import NM, Pattern, get
 
 if TYPE_CHECKING:
     from gossamer.recipe import LayerRule, SparsifyStep
+    from gossamer.sparsify.rearrange.report import RearrangeReport
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class LayerReport:
         zeros: number of zeros.
         retained: share of the absolute sum of the weights that is left.
         reason: why it was left dense, or "".
+        plain: what ``retained`` would be without rearrangement; None where nothing was rearranged.
     """
 
     name: str
@@ -50,13 +52,15 @@ class LayerReport:
     zeros: int
     retained: float
     reason: str
+    plain: float | None = None
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """Every layer with weights, in graph order."""
+    """Every layer with weights, in graph order, and what rearranging its channels gained, None where none was asked."""
 
     layers: tuple[LayerReport, ...]
+    rearranged: RearrangeReport | None = None
 
     @property
     def weights(self) -> int:
@@ -80,14 +84,17 @@ class PruneReport:
             "zeros": self.zeros,
             "sparsity": self.sparsity,
             "layers": [asdict(layer) | {"shape": list(layer.shape)} for layer in self.layers],
+            "rearranged": None if self.rearranged is None else self.rearranged.to_dict(),
         }
 
     def lines(self) -> list[str]:
-        """One line per layer: sparsity, pattern, shape, name, and why a layer stayed dense."""
-        rows = []
+        """One line per layer: sparsity, pattern, shape, name, what rearranging gained, and why a layer stayed dense."""
+        rows = [] if self.rearranged is None else self.rearranged.lines()[:1]
         for layer in self.layers:
             shape = "x".join(map(str, layer.shape))
             tail = f"  ({layer.reason})" if layer.reason else ""
+            if layer.plain is not None:
+                tail = f"  retained {layer.plain:.2%} -> {layer.retained:.2%}{tail}"
             rows.append(f"{layer.reached:7.2%}  {layer.pattern:<12} {layer.op:<6} {shape:<16} {layer.name}{tail}")
         return rows
 
@@ -102,7 +109,8 @@ class _Job:
 
 
 def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
-    """Zeroes the least important weights of ``model``, in place.
+    """Zeroes the least important weights of ``model``, in place; with ``step.rearrange`` its channels are put in the
+    order that suits the pattern first (:mod:`gossamer.sparsify.rearrange`).
 
     Works on float weights and on int8 or uint8 ones behind DequantizeLinear, where a pruned weight equals its zero
     point. Importance is the magnitude of the real weight. What ``keep_dense`` lists and grouped convolutions stay dense
@@ -120,12 +128,20 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
         RecipeError: ``include``, ``exclude`` or ``layers`` name nothing in the model.
         ModelError: a weight is NaN or infinite.
     """
+    gained = None
+    if step.rearrange:
+        from gossamer.sparsify.rearrange.run import rearrange
+
+        gained = rearrange(model, step)
     jobs, skipped = _jobs(model, step)
     masks = _assigned(jobs, step)
+    asked = [job for job in jobs if job.pattern is not None]
+    plain = {} if gained is None else {id(j): g.before for j, g in zip(asked, gained.layers, strict=True)}
     reports: dict[int, LayerReport] = {}
     for job in jobs:
         made = masks.get(id(job), Assigned(None, None, job.reason))
-        reports[id(job.layer.node)] = _apply(job, made.mask, made.wanted, made.reason)
+        report = _apply(job, made.mask, made.wanted, made.reason)
+        reports[id(job.layer.node)] = replace(report, plain=None if made.mask is None else plain.get(id(job)))
     for item in skipped:
         node, share = item.node, item.zeros / item.weights if item.weights else 0.0
         source = node.metadata_props.get(SOURCE_KEY, "")
@@ -134,7 +150,7 @@ def prune(model: ir.Model, step: SparsifyStep) -> PruneReport:
             item.reason,
         )  # fmt: skip
     order = [id(node) for node in model.graph if id(node) in reports]
-    return PruneReport(tuple(reports[i] for i in order))
+    return PruneReport(tuple(reports[i] for i in order), gained)
 
 
 def planned(model: ir.Model, step: SparsifyStep) -> list[tuple[Layer, Target]]:

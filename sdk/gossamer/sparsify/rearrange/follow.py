@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from gossamer.sparsify.rearrange import rules_elementwise, rules_linear, rules_shape
 from gossamer.sparsify.rearrange.axes import Axes, NotFollowedError, Rule, name_of
@@ -16,8 +17,10 @@ def follow(model: ir.Model) -> Axes:
     """Ties the axes of all tensors of the top-level graph.
 
     Inputs and outputs of the graph, whatever an operator without a rule touches, and what subgraphs read stay in their
-    order.
+    order. Missing shapes are inferred and stored on the values.
     """
+    if any(value.shape is None for node in model.graph for value in node.outputs):
+        ShapeInferencePass()(model)
     axes = Axes()
     for node in model.graph:
         reason = f"{name_of(node)} is not followed"

@@ -12,10 +12,14 @@ from gossamer.sparsify.assign import Assigned, Distribution, Target, assign
 from gossamer.sparsify.blocks import cut, occupied
 from gossamer.sparsify.matrix import Columns
 from gossamer.sparsify.patterns import Blocks
+from gossamer.sparsify.rearrange.grouping import Channels
 from gossamer.sparsify.rearrange.layout import Layout, Order, positions
-from gossamer.sparsify.rearrange.search import Channels, worthless
 
 Floats = npt.NDArray[np.float32]
+CALL = 60_000
+"""What the calls for one channel cost, in elements that numpy could go through meanwhile."""
+MARGIN = 0.8
+"""Places whose best block stays below this share of the threshold are left out: thresholds move during the search."""
 
 
 @dataclass(eq=False)
@@ -148,33 +152,17 @@ class Problem:
         # Layers that cut the channels elsewhere into blocks cannot share the groups: the larger part decides.
         length, phase = max(by_cut, key=lambda key: sum(use.part.matrix.size for use in by_cut[key]))
         group = (phase + np.arange(size)) // length
-        magnitude, beside, threshold = [], [], []
-        for use in by_cut[length, phase]:
-            whole = use.part.along(use.rows)
-            mine = whole[use.start : use.start + size]
-            first = use.start - phase
-            around = np.zeros(((int(group[-1]) + 1) * length, whole.shape[1]), dtype=np.float32)
-            taken = whole[first : first + len(around)]
-            around[: len(taken)] = taken
-            around[phase : phase + size] = 0
-            assert use.part.threshold is not None
-            found = Channels(
-                mine,
-                around.reshape(-1, length, whole.shape[1]).sum(axis=1),
-                group,
-                np.full(whole.shape[1], use.part.threshold, dtype=np.float32),
-            )
-            live = ~worthless(found, length)
-            magnitude.append(found.magnitude[:, live])
-            beside.append(found.beside[:, live])
-            threshold.append(found.threshold[live])
-        joined = Channels(
-            np.ascontiguousarray(np.concatenate(magnitude, axis=1)),  # selected columns come transposed
-            np.ascontiguousarray(np.concatenate(beside, axis=1)),
+        found = [(use.part.threshold, *_places(use, group, phase)) for use in by_cut[length, phase]]
+        counts = tuple(magnitude.shape[1] for _, magnitude, _ in found)
+        if not any(counts) or group[0] == group[-1]:
+            return None
+        return Channels(
+            np.ascontiguousarray(np.concatenate([magnitude for _, magnitude, _ in found], axis=1)),
+            np.ascontiguousarray(np.concatenate([beside for _, _, beside in found], axis=1)),
             group,
-            np.concatenate(threshold),
+            tuple(float(threshold or 0.0) for threshold, _, _ in found),
+            counts,
         )
-        return joined if joined.magnitude.shape[1] and group[0] != group[-1] else None
 
     def reorder(self, variable: int, order: Order) -> None:
         """Puts channel ``order[i]`` of the present order at place ``i``."""
@@ -189,14 +177,34 @@ class Problem:
             part.matrix = part.permuted(part.original, self.orders)
 
     def work(self, variable: int) -> float:
-        """A measure of how long its search takes: channels squared times places."""
+        """A measure of how long its search takes: every channel is held against all others at every place."""
         places = 0
         for use in self._uses[variable]:
             rows, (br, bc) = use.part.matrix.shape[0], use.part.block
             places += use.part.columns.count // bc if use.rows else use.part.columns.taps * -(-rows // br)
-        return float(len(self.orders[variable])) ** 2 * places
+        channels = len(self.orders[variable])
+        return float(channels * (channels * places + CALL))
 
     @property
     def variables(self) -> list[int]:
         """Those whose order matters to some layer."""
         return list(self._uses)
+
+
+def _places(use: _Use, group: npt.NDArray[np.intp], phase: int) -> tuple[Floats, Floats]:
+    """Magnitudes ``[channels, places]`` of a use, and what else lies in its blocks ``[groups, places]``.
+
+    Places where no block could come near the threshold whatever the order are left out.
+    """
+    assert use.part.threshold is not None
+    whole = use.part.along(use.rows)
+    magnitude = whole[use.start : use.start + len(group)]
+    around = np.zeros(((int(group[-1]) + 1) * use.length, whole.shape[1]), dtype=np.float32)
+    inside = whole[use.start - phase : use.start - phase + len(around)]
+    around[: len(inside)] = inside
+    around[phase : phase + len(group)] = 0
+    beside = around.reshape(-1, use.length, whole.shape[1]).sum(axis=1)
+    most = max(0, len(magnitude) - use.length)
+    highest = np.partition(magnitude, most, axis=0)[most:].sum(axis=0) + beside.max(axis=0)
+    live = highest > MARGIN * use.part.threshold
+    return magnitude[:, live], beside[:, live]

@@ -1,98 +1,91 @@
-"""Which channels share a block: local search by swaps, every swap's gain computed exactly for all partners at once.
-
-A block of channels is worth ``sum over d of max(0, sum of its channels' magnitudes at d - threshold)``: what it keeps
-above the price of a kept block. A block without one channel is worth ``rest + max(-rest, x)`` at every place once a
-channel of magnitude x joins it, ``rest`` being the others' sum less the threshold: one maximum over ``[channels,
-places]`` values all partners of a swap.
-"""
+"""The search for one set of channels: descend by swaps, reprice, kick, and keep the best grouping met."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-MAX_SWEEPS = 30
-MIN_GAIN = 1e-5
-"""A swap has to gain this share of what its group is worth: less is rounding."""
+from gossamer.sparsify.rearrange.grouping import Channels, Grouping, Groups
+from gossamer.sparsify.rearrange.layout import Order
 
-
-@dataclass(frozen=True)
-class Channels:
-    """Channels to be put into groups.
-
-    Attributes:
-        magnitude: ``[channels, places]``, at least 0.
-        beside: what shares a group with them and does not move, ``[groups, places]``.
-        group: the group that each slot belongs to, ascending, ``[channels]``.
-        threshold: price of a kept block at every place, ``[places]``.
-    """
-
-    magnitude: Floats
-    beside: Floats
-    group: npt.NDArray[np.intp]
-    threshold: Floats
+MAX_DESCENTS = 8
+MIN_DESCENT_GAIN = 1e-4
+KICKS_A_PRICE = 32
+"""Kicks between two updates of the thresholds."""
+DAMPING = 0.3
+"""Share of the way to the new thresholds that an update goes: the best grouping at a fixed threshold overshoots it."""
 
 
-def improve(
-    channels: Channels, rng: np.random.Generator, deadline: float, clock: Callable[[], float] = time.monotonic
-) -> tuple[npt.NDArray[np.intp], bool]:
-    """The order of channels that is worth most among those that swaps reach from the present one.
+def improve(channels: Channels, rng: np.random.Generator, kicks: int, deadline: float) -> tuple[Order, bool]:
+    """The best order of channels met: the one whose kept blocks hold most.
+
+    Every layer keeps as many blocks as at its threshold now, so thresholds follow from the grouping; they are updated
+    as it changes.
 
     Args:
-        rng: the order in which channels are visited.
-        deadline: when to stop at the latest, as ``clock`` tells the time.
+        rng: the order in which channels are visited, and the kicks.
+        kicks: perturbations after the descents; 0: descents alone.
+        deadline: when to stop at the latest, as ``time.monotonic`` tells the time.
 
     Returns:
         For every slot the channel that takes it, and whether the search ended by itself.
     """
-    m, n = channels.magnitude, len(channels.group)
-    group = channels.group.copy()
-    price = channels.beside - channels.threshold
-    total = price.copy()
-    np.add.at(total, group, m)
-    rest = total[group] - m
-    base = rest.sum(axis=1)
-    floor = -rest
-    scratch = np.empty_like(m)
-    ones = np.ones(m.shape[1], dtype=np.float32)
-    now = base + np.maximum(floor, m) @ ones
 
-    def refresh(g: int) -> None:
-        members = np.flatnonzero(group == g)
-        left = price[g] + m[members].sum(axis=0) - m[members]
-        floor[members] = -left
-        base[members] = left.sum(axis=1)
-        now[members] = base[members] + np.maximum(floor[members], m[members]).sum(axis=1)
+    def expired() -> bool:
+        return time.monotonic() > deadline
 
-    for _ in range(MAX_SWEEPS):
-        moved = 0
-        for c in rng.permutation(n):
-            if clock() > deadline:
-                return np.argsort(group, kind="stable"), False
-            theirs = base + np.maximum(floor, m[c], out=scratch) @ ones
-            ours = base[c] + np.maximum(m, floor[c], out=scratch) @ ones
-            gain = theirs + ours - now - now[c]
-            gain[group == group[c]] = 0
-            d = int(gain.argmax())
-            if gain[d] > MIN_GAIN * (abs(now[c]) + abs(now[d])):
-                group[c], group[d] = group[d], group[c]
-                refresh(int(group[c]))
-                refresh(int(group[d]))
-                moved += 1
-        if not moved:
-            return np.argsort(group, kind="stable"), True
-    return np.argsort(group, kind="stable"), True
+    grouping = Grouping(channels)
+    kept = _kept(channels, grouping)
+    prices = np.asarray(channels.thresholds)
+    best, best_group = _held(channels, grouping, kept)[0], grouping.group.copy()
+
+    def reprice(share: float) -> float:
+        nonlocal best, best_group, prices
+        held, exact = _held(channels, grouping, kept)
+        if held > best:
+            best, best_group = held, grouping.group.copy()
+        prices = prices + share * (exact - prices)
+        grouping.price(prices)
+        return held
+
+    last = best
+    for _ in range(MAX_DESCENTS):
+        grouping.descend(map(int, rng.permutation(len(channels.group))), expired)
+        now = reprice(1.0)
+        if now <= last * (1.0 + MIN_DESCENT_GAIN):
+            break
+        last = now
+    for start in range(0, kicks, KICKS_A_PRICE):
+        for _ in range(min(KICKS_A_PRICE, kicks - start)):
+            if expired():
+                break
+            grouping.kick(rng, expired)
+        reprice(DAMPING)
+    return _order(best_group), not expired()
 
 
-def worthless(channels: Channels, size: int) -> npt.NDArray[Any]:
-    """Places at which no group of ``size`` channels can pass the threshold, ``[places]``: they need no search."""
-    m = channels.magnitude
-    most = max(0, len(m) - size)
-    top = np.partition(m, most, axis=0)[most:].sum(axis=0)
-    return np.asarray(top + channels.beside.max(axis=0) <= channels.threshold)
+def _kept(channels: Channels, grouping: Grouping) -> list[int]:
+    """How many blocks every layer keeps at its threshold."""
+    parts = zip(_layers(channels, grouping), channels.thresholds, strict=True)
+    return [int(np.count_nonzero(total >= np.float32(threshold))) for total, threshold in parts]
+
+
+def _held(channels: Channels, grouping: Grouping, kept: Sequence[int]) -> tuple[float, np.ndarray]:
+    """What the kept blocks hold together, and the weakest of them in every layer."""
+    held, weakest = 0.0, np.asarray(channels.thresholds, dtype=np.float64)
+    for i, (total, count) in enumerate(zip(_layers(channels, grouping), kept, strict=True)):
+        if count:
+            flat = np.partition(total.reshape(-1), total.size - count)[total.size - count :]
+            held += float(flat.sum(dtype=np.float64))
+            weakest[i] = flat[0]
+    return held, weakest
+
+
+def _layers(channels: Channels, grouping: Grouping) -> list[np.ndarray]:
+    return np.split(grouping.totals(), np.cumsum(channels.counts)[:-1], axis=1)
+
+
+def _order(group: Groups) -> Order:
+    return np.argsort(group, kind="stable")
