@@ -249,7 +249,9 @@ def decode(content: bytes | BadPhotoError) -> Image:
     except UnidentifiedImageError:
         raise BadPhotoError("not a readable image") from None
     except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as e:
-        reason = "truncated" if "truncated" in str(e).lower() else f"not a readable image: {str(e).splitlines()[0][:80]}"
+        reason = (
+            "truncated" if "truncated" in str(e).lower() else f"not a readable image: {str(e).splitlines()[0][:80]}"
+        )
         raise BadPhotoError(reason) from e
 
 
