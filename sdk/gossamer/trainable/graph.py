@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gossamer._errors import InputError, ModelError, UnsupportedError
 from gossamer.compile.graph import Graph, Node, from_model
 from gossamer.compile.infer import infer
+from gossamer.quantize._graph import drop_unused
 from gossamer.quantize.prepare import name_nodes
 from gossamer.trainable import elementwise, layers, movement, pooling
 from gossamer.trainable.names import Names
@@ -111,7 +112,7 @@ class TrainableGraph(nn.Module):
                     raise CannotTrainError("there is no trainable form of this operator")
                 operator(builder, node)
                 for name in [i for step in builder.steps[before:] for i in step.inputs if i]:
-                    if name not in made:
+                    if name not in made and name not in builder.constants:
                         builder.constant(name)
             except CannotTrainError as reason:
                 failed.append(f"  {node}: {reason}")
@@ -207,10 +208,17 @@ class TrainableGraph(nn.Module):
         owners: dict[str, set[tuple[int, str]]] = {}
         for tie in ties:
             owners.setdefault(tie.value, set()).add((id(tie.owner), tie.attribute))
+        written: dict[tuple[int, str, str], ir.Value] = {}
         for tie in ties:
+            key = (id(tie.owner), tie.attribute, tie.value)
+            if key in written:
+                nodes[tie.node].replace_input_with(tie.index, written[key])
+                continue
             array = _array(tie)
             if not np.array_equal(array, tie.before):
-                set_constant(model, nodes[tie.node], tie.index, array, alone=len(owners[tie.value]) > 1)
+                alone = len(owners[tie.value]) > 1
+                written[key] = set_constant(model, nodes[tie.node], tie.index, array, alone=alone)
+        drop_unused(model)
         return model
 
     def _tied(self) -> list[Tie]:
@@ -233,14 +241,15 @@ class TrainableGraph(nn.Module):
                     where=f"layer '{self._node(name)}'",
                     hint="training diverged: go back to a checkpoint and lower the learning rate",
                 )
-        if loss is None or np.isfinite(float(loss)):
+        value = 0.0 if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)
+        if np.isfinite(value):
             return
         bad = next(
             (n for n, p in self.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())),
             None,
         )
         raise ModelError(
-            f"the loss is {float(loss)}",
+            f"the loss is {value}",
             where=None if bad is None else f"layer '{self._node(bad)}', whose gradient is not finite",
             hint="lower the learning rate, or look for NaN in the inputs and labels",
         )

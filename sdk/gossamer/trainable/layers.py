@@ -36,6 +36,7 @@ def _reuse(b: Builder, key: tuple[object, ...], node: Node, inputs: Sequence[str
     layer = b.layers.get(key)
     if layer is None:
         return False
+    b.tie_again(layer, node)
     b.step(node, partial(run_merged, pad=pad), inputs, layer=layer)
     return True
 
@@ -136,6 +137,8 @@ def _linear(
             b.tie(layer, "bias", node, 2, bias, partial(np.reshape, shape=bias.shape))
         b.ready(layer, node)
         b.layers[key] = layer
+    else:
+        b.tie_again(layer, node)
     b.step(node, run, node.inputs[:1], layer=layer)
 
 

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -65,12 +66,11 @@ def split(b: Builder, node: Node) -> None:
 
 def _select(x: Tensor, cuts: tuple[tuple[int, int, int, int], ...]) -> Tensor:
     for axis, start, count, step in cuts:
-        if step > 0:
-            index: list[slice] = [slice(None)] * x.dim()
-            index[axis] = slice(start, start + (count - 1) * step + 1, step)
-            x = x[tuple(index)]
-        else:
-            x = x.index_select(axis, torch.arange(start, start + count * step, step, device=x.device))
+        index: list[slice] = [slice(None)] * x.dim()
+        last = start + (count - 1) * step
+        index[axis] = slice(min(start, last), max(start, last) + 1, abs(step))
+        x = x[tuple(index)]
+        x = x if step > 0 else x.flip(axis)
     return x
 
 
@@ -91,9 +91,8 @@ def slice_(b: Builder, node: Node) -> None:
     b.step(node, partial(_select, cuts=tuple(cuts)), node.inputs[:1])
 
 
-def _gather(x: Tensor, index: tuple[int, ...], axis: int, shape: tuple[int, ...]) -> Tensor:
-    picked = x.index_select(axis, torch.tensor(index, device=x.device))
-    return picked.reshape(x.shape[0], *shape)
+def _gather(x: Tensor, index: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
+    return x.index_select(axis, index[0]).reshape(x.shape[0], *shape)
 
 
 def gather(b: Builder, node: Node) -> None:
@@ -104,8 +103,10 @@ def gather(b: Builder, node: Node) -> None:
         return
     shape = b.shape(node.inputs[0])
     axis = int(node.attrs.get("axis", 0)) % len(shape)
-    flat = tuple(int(i) % shape[axis] for i in index.reshape(-1))
-    b.step(node, partial(_gather, index=flat, axis=axis + 1, shape=b.shape(node.outputs[0])), node.inputs[:1])
+    places = f"{node.name}.places"
+    b.constants[places] = torch.from_numpy(index.reshape(-1).astype(np.int64) % shape[axis])[None]
+    run = partial(_gather, axis=axis + 1, shape=b.shape(node.outputs[0]))
+    b.step(node, run, [node.inputs[0], places])
 
 
 def _pad(x: Tensor, pads: tuple[int, ...], mode: str, value: float) -> Tensor:

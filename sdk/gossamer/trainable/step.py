@@ -9,7 +9,7 @@ or pickled module keeps its own layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,11 @@ class Builder:
         with torch.no_grad():
             target.copy_(torch.from_numpy(np.array(turn(array))).reshape(target.shape))
         self.ties.append(Tie(layer, attribute, node.name, index, node.inputs[index], turn, array))
+
+    def tie_again(self, layer: nn.Module, node: Node) -> None:
+        """Another node reads the same constants through the same layer."""
+        first = next(tie.node for tie in self.ties if tie.owner is layer)
+        self.ties += [replace(t, node=node.name) for t in self.ties if t.owner is layer and t.node == first]
 
 
 def require(condition: bool, reason: str) -> None:

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from gossamer.quantize._graph import constant
 
 
-def set_constant(model: ir.Model, node: ir.Node, index: int, data: npt.NDArray[Any], *, alone: bool = True) -> None:
-    """Make input ``index`` of ``node`` the constant ``data``.
+def set_constant(model: ir.Model, node: ir.Node, index: int, data: npt.NDArray[Any], *, alone: bool = True) -> ir.Value:
+    """Make input ``index`` of ``node`` the constant ``data``; returns the value that holds it.
 
     Args:
         model: changed in place.
@@ -25,12 +25,12 @@ def set_constant(model: ir.Model, node: ir.Node, index: int, data: npt.NDArray[A
     if old is not None and old.const_value is not None and old.name in model.graph.initializers:
         before = np.asarray(old.const_value.numpy())
         if before.dtype == data.dtype and before.shape == data.shape and before.tobytes() == data.tobytes():
-            return
+            return old
         if not old.is_graph_input() and (not alone or len(list(old.uses())) == 1):
             tensor = ir.tensor(np.ascontiguousarray(data), name=old.name)
             old.const_value = tensor
             old.type, old.shape = ir.TensorType(tensor.dtype), ir.Shape(data.shape)
-            return
+            return old
     name = f"{old.name}.trained" if old is not None and old.name else f"{node.name}.{index}"
     made = constant(model, name, np.ascontiguousarray(data))
     if old is not None and not alone:
@@ -38,3 +38,4 @@ def set_constant(model: ir.Model, node: ir.Node, index: int, data: npt.NDArray[A
             use.node.replace_input_with(use.idx, made)
     else:
         node.replace_input_with(index, made)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -26,6 +27,7 @@ class ActivationQuantizer(nn.Module):
         scales: ``fixed``: as calibrated. ``learned``: the scale is a parameter (LSQ), the zero point stays.
             ``observed``: both follow an exponential average of the batches' minimum and maximum in training.
         momentum: of that average, share of the old value in 0..1.
+        limits: what values are cut to before they are observed: those of a Relu or Clip that the range stands for.
 
     Attributes:
         scale: float32 scalar, a parameter when it learns.
@@ -37,10 +39,18 @@ class ActivationQuantizer(nn.Module):
     bounds: Tensor
 
     def __init__(
-        self, scale: float, zero_point: int, low: int, high: int, *, scales: Scales = "fixed", momentum: float = 0.99
+        self,
+        scale: float,
+        zero_point: int,
+        low: int,
+        high: int,
+        *,
+        scales: Scales = "fixed",
+        momentum: float = 0.99,
+        limits: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         super().__init__()
-        self.low, self.high, self.scales, self.momentum = low, high, scales, momentum
+        self.low, self.high, self.scales, self.momentum, self.limits = low, high, scales, momentum, limits
         value = torch.tensor(scale, dtype=torch.float32)
         if scales == "learned":
             self.scale = nn.Parameter(value)
@@ -65,7 +75,7 @@ class ActivationQuantizer(nn.Module):
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Move the range towards that of ``x``; it always holds 0. Calibration's rule (min and max) gives the scale."""
-        seen = torch.stack(torch.aminmax(x.detach()))
+        seen = torch.stack(torch.aminmax(x.detach())).clamp_(*self.limits)
         self.bounds.lerp_(seen, 1.0 - self.momentum)
         least, most = self.bounds[0].clamp_max(0.0), self.bounds[1].clamp_min(0.0)
         scale = ((most - least) / (self.high - self.low)).clamp_min(SMALLEST)

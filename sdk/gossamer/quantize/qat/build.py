@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,11 +41,13 @@ class QuantizedBuilder(Builder):
 
     Attributes:
         floats: the weights as they were before quantisation, where known.
+        limits: bounds of the Relu and Clip that quantisation took over, by the value that is quantised.
         quantizers: by the names of scale and zero point.
-        layers_of: quantised layer by node name.
+        home: the module that quantisers are registered on.
     """
 
     floats: Floats = field(default_factory=dict)
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     quantizers: dict[tuple[str, str], ActivationQuantizer] = field(default_factory=dict)
     home: nn.Module = field(default_factory=nn.Module)
@@ -98,6 +101,7 @@ class QuantizedBuilder(Builder):
                 int(info.max),
                 scales=self.options.activation_scales,
                 momentum=self.options.momentum,
+                limits=self._limits(node, params.zero_point == info.min),
             )
             self.quantizers[key] = found
             name = node.inputs[1].removesuffix("_scale").replace(".", "_") or "value"
@@ -105,6 +109,11 @@ class QuantizedBuilder(Builder):
                 name += "_"
             self.home.add_module(name, found)
         return found
+
+    def _limits(self, node: Node, from_zero: bool) -> tuple[float, float]:
+        """Quantisers drop a Relu whose work the range does: a range that begins at 0 has to go on beginning there."""
+        low, high = self.limits.get(node.inputs[0], (-math.inf, math.inf))
+        return (max(low, 0.0) if from_zero else low), high
 
     def origin(self, name: str) -> Node | None:
         """The QuantizeLinear behind an 8-bit value, movement looked through; None where it is a graph input."""

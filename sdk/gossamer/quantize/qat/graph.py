@@ -38,6 +38,7 @@ class QuantizedGraph(TrainableGraph):
         model: QDQ ONNX, per-tensor 8-bit activations.
         floats: float32 weights and biases by (node, input) to start from, where the model's own are rounded already.
         options: how scales and zeros are treated.
+        limits: bounds of the Relu and Clip that quantisation took over, by the value that is quantised.
 
     Attributes:
         quantizers: module with one :class:`~gossamer.quantize.qat.activation.ActivationQuantizer` per set of
@@ -46,15 +47,21 @@ class QuantizedGraph(TrainableGraph):
 
     quantizers: nn.Module
 
-    def __init__(self, model: ir.Model, floats: Floats | None = None, options: Options | None = None) -> None:
-        self._floats, self._options = dict(floats or {}), options or Options()
-        super().__init__(model)
-        self._floats = {}
+    def __init__(
+        self,
+        model: ir.Model,
+        floats: Floats | None = None,
+        options: Options | None = None,
+        limits: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        self._given = (dict(floats or {}), options or Options(), dict(limits or {}))
+        super().__init__(model, freeze_batch_norm=True)  # ranges were calibrated by the statistics as they are
+        del self._given
 
     def _builder(self, g: Graph, names: Names) -> Builder:
         self.quantizers = nn.Module()
-        self._made = QuantizedBuilder(g, self, names, floats=self._floats, options=self._options, home=self.quantizers)
-        return self._made
+        floats, options, limits = self._given
+        return QuantizedBuilder(g, self, names, floats=floats, limits=limits, options=options, home=self.quantizers)
 
     def _operators(self) -> Mapping[str, Operator]:
         return _OPERATORS
@@ -65,8 +72,6 @@ class QuantizedGraph(TrainableGraph):
         self._restores = _restores(builder.g.nodes)
         self._quantizer_of = dict(builder.quantizers)
         self._layer_of = {s.node: s.layer for s in builder.steps if isinstance(s.layer, QuantizedWeight)}
-        self._kinds = {name: builder.g.dtype(name) for name in [*builder.g.inputs, *builder.g.outputs]}
-        del self._made
 
     # --- training
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gossamer._errors import CalibrationError, RecipeError
+from gossamer.quantize._graph import first_number
 from gossamer.quantize.prepare import fold_batch_norm, is_quantised, name_nodes
 from gossamer.quantize.static import quantize
 
@@ -81,7 +83,7 @@ def prepare_qat(
     name_nodes(work)
     fold_batch_norm(work)
     quantised = quantize(work, step, _samples(calibration, work))
-    return QuantizedGraph(quantised, _floats(work), options)
+    return QuantizedGraph(quantised, _floats(work), options, _limits(work))
 
 
 def _loaded(model: Any) -> ir.Model:
@@ -120,4 +122,17 @@ def _floats(model: ir.Model) -> dict[tuple[str, int], Array]:
             tensor = ir.convenience.get_const_tensor(value) if value is not None else None
             if tensor is not None:
                 found[(node.name or "", index)] = np.array(tensor.numpy())
+    return found
+
+
+def _limits(model: ir.Model) -> dict[str, tuple[float, float]]:
+    """Bounds of the values that Relu and Clip make."""
+    found = {}
+    for node in model.graph:
+        if node.op_type == "Relu":
+            found[node.outputs[0].name or ""] = (0.0, math.inf)
+        elif node.op_type == "Clip":
+            ends = [first_number(v) for v in (*node.inputs[1:3], None, None)][:2]
+            low, high = -math.inf if ends[0] is None else ends[0], math.inf if ends[1] is None else ends[1]
+            found[node.outputs[0].name or ""] = (low, high)
     return found

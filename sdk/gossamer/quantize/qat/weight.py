@@ -27,7 +27,7 @@ class Integers:
         weight: int8, shaped as torch's weight.
         scale: float32, one number or one per output channel.
         bias: int32 steps of ``bias_scale``; None: no bias, or one that stays float.
-        bias_scale: float32 ``[channels]``, input scale times weight scale.
+        bias_scale: float32, input scale times weight scale, shaped as ``scale``.
     """
 
     weight: Array
@@ -123,7 +123,7 @@ class QuantizedWeight(nn.Module):
         steps = torch.round(w / scale.reshape(-1, *[1] * (w.dim() - 1))).clamp_(-TOP, TOP)
         bias = bias_scale = None
         if self.bias is not None and self.integer_bias:
-            bias_scale = (self._input_scale() * scale).expand(self.bias.shape).cpu().numpy()
+            bias_scale = (self._input_scale() * scale).cpu().numpy()
             exact = self.bias.detach().double().cpu().numpy() / bias_scale.astype(np.float64)
             bias = np.rint(exact).astype(np.int32)
         return Integers(steps.to(torch.int8).cpu().numpy(), scale.detach().cpu().numpy(), bias, bias_scale)

@@ -47,7 +47,7 @@ _FLOAT: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
 def binary(s: State, op: Op) -> Tensor:
     """BINARY: fixed point for int8 Add and Sub."""
     a, b = _operands(s, op)
-    kind = Bin(op.p[0])
+    kind = Bin(op.p.get(0, 0))
     if not is_int8(op):
         y = _FLOAT[kind](a, b)
         return y.clamp(op.f.get(F.LO, -math.inf), op.f.get(F.HI, math.inf))
@@ -72,7 +72,7 @@ def table(s: State, op: Op) -> Tensor:
     entries = s.constant(op.inputs[1])
     assert entries is not None
     index = x.view(torch.uint8).long() if x.dtype is torch.int8 else x.long()
-    channels = int(op.p[0])
+    channels = int(op.p.get(0, 0))
     if channels > 1:
         view = [1, 1, channels, *[1] * (x.dim() - 3)]
         index = index + torch.arange(channels, device=x.device).reshape(view) * 256
@@ -111,7 +111,7 @@ _UNARY: dict[int, Callable[[Tensor], Tensor]] = {
 
 def unary(s: State, op: Op) -> Tensor:
     """UNARY of float32."""
-    x, kind = s.get(op.inputs[0]), Un(op.p[0])
+    x, kind = s.get(op.inputs[0]), Un(op.p.get(0, 0))
     f0, f1 = float(op.f.get(0, 0.0)), float(op.f.get(1, 0.0))
     if kind is Un.CLIP:
         return x.clamp(f0, f1)
@@ -152,7 +152,7 @@ def dequantize(s: State, op: Op) -> Tensor:
 
 def softmax(s: State, op: Op) -> Tensor:
     """SOFTMAX: by a table of exponentials for int8."""
-    x, axis = s.get(op.inputs[0]), int(op.p[0]) + 1
+    x, axis = s.get(op.inputs[0]), int(op.p.get(0, 0)) + 1
     if not is_int8(op):
         return torch.log_softmax(x, axis) if op.p.get(1) else torch.softmax(x, axis)
     entries = s.constant(op.inputs[1])
@@ -167,7 +167,7 @@ def layer_norm(s: State, op: Op) -> Tensor:
     """LAYERNORM of float32."""
     x = s.get(op.inputs[0])
     gamma, beta = (s.constant(t) for t in op.inputs[1:3])
-    return functional.layer_norm(x, x.shape[int(op.p[0]) + 1 :], gamma, beta, float(op.f[0]))
+    return functional.layer_norm(x, x.shape[int(op.p.get(0, 0)) + 1 :], gamma, beta, float(op.f[0]))
 
 
 RULES = {

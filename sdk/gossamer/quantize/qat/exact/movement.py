@@ -18,7 +18,7 @@ def reshape(s: State, op: Op) -> Tensor:
 def transpose(s: State, op: Op) -> Tensor:
     x = s.get(op.inputs[0])
     rank = len(op.outputs[0].shape)
-    return x.permute(0, *(int(op.p[i]) + 1 for i in range(rank)))
+    return x.permute(0, *(int(op.p.get(i, 0)) + 1 for i in range(rank)))
 
 
 def layout(s: State, op: Op) -> Tensor:
@@ -32,13 +32,13 @@ def layout(s: State, op: Op) -> Tensor:
 def concat(s: State, op: Op) -> Tensor:
     tensors = [s.get(t) for t in op.inputs]
     samples = max(t.shape[0] for t in tensors)
-    return torch.cat([t.expand(samples, *t.shape[1:]) for t in tensors], int(op.p[0]) + 1)
+    return torch.cat([t.expand(samples, *t.shape[1:]) for t in tensors], int(op.p.get(0, 0)) + 1)
 
 
 def slice_(s: State, op: Op) -> Tensor:
     x = s.get(op.inputs[0])
     for i, count in enumerate(op.outputs[0].shape):
-        start, step = int(op.p[i]), int(op.p[6 + i])
+        start, step = int(op.p.get(i, 0)), int(op.p.get(6 + i, 0))
         if (start, step, count) != (0, 1, x.shape[i + 1]):
             x = x.index_select(i + 1, start + step * torch.arange(count, device=x.device))
     return x
@@ -47,7 +47,7 @@ def slice_(s: State, op: Op) -> Tensor:
 def pad(s: State, op: Op) -> Tensor:
     x, out = s.get(op.inputs[0]), op.outputs[0]
     rank = len(out.shape)
-    mode = PadMode(op.p[0])
+    mode = PadMode(op.p.get(0, 0))
     sides = [(int(op.p.get(1 + i, 0)), int(op.p.get(7 + i, 0))) for i in range(rank)]
     if mode is PadMode.CONSTANT:
         value = float(op.f.get(0, 0.0)) if out.dtype is DType.F32 else int(op.p.get(13, 0))

@@ -18,7 +18,7 @@ from gossamer._errors import InputError, UnsupportedError
 from gossamer.compile.plan import DType, Op, OpKind, Plan
 from gossamer.compile.plan import Tensor as PlanTensor
 from gossamer.quantize.qat.exact import elementwise, movement, pooling, products
-from gossamer.quantize.qat.exact.state import TORCH, Rule, State
+from gossamer.quantize.qat.exact.state import TORCH, WEIGHTED, Rule, State
 
 RULES: dict[OpKind, Rule] = {**products.RULES, **elementwise.RULES, **pooling.RULES, **movement.RULES}
 
@@ -51,8 +51,9 @@ class PlanModule(nn.Module):
             for tensor in op.inputs:
                 if tensor is not None and tensor.is_const and id(tensor) not in self._constants:
                     self._constants[id(tensor)] = self._keep(_array(tensor))
-            if op.weights is not None:
-                self._weights[id(op)] = self._keep(torch.from_numpy(np.array(op.weights.dense)))
+            dense = _dense(op)
+            if dense is not None:
+                self._weights[id(op)] = self._keep(torch.from_numpy(np.array(dense)))
         self._last = _last_uses(plan)
 
     def _keep(self, tensor: Tensor) -> str:
@@ -129,6 +130,14 @@ class PlanModule(nn.Module):
         if y.is_floating_point() or not t.scale:
             return y.to(torch.float32)
         return (y.to(torch.int64) - t.zero_point).to(torch.float32) * (self.zero + t.scale)
+
+
+def _dense(op: Op) -> Any:
+    """The whole weights of a weighted operator; those of a depthwise one may stand in its values input."""
+    if op.weights is not None:
+        return op.weights.dense
+    values = op.inputs[1] if op.kind in WEIGHTED else None
+    return None if values is None else values.data
 
 
 def _array(tensor: PlanTensor) -> Tensor:

@@ -98,8 +98,8 @@ def reduction(s: State, op: Op) -> Tensor:
     x, out = s.get(op.inputs[0]), op.outputs[0]
     source = op.inputs[0]
     assert source is not None
-    kind = Red(op.p[0])
-    axes = [i + 1 for i in range(len(source.shape)) if int(op.p[1]) >> i & 1]
+    kind = Red(op.p.get(0, 0))
+    axes = [i + 1 for i in range(len(source.shape)) if int(op.p.get(1, 0)) >> i & 1]
     if kind in (Red.MAX, Red.MIN):
         y = (torch.amax if kind is Red.MAX else torch.amin)(x, axes)
     elif is_int8(op):
@@ -120,7 +120,7 @@ def resize(s: State, op: Op) -> Tensor:
     rows, row_shares, columns, column_shares = (s.constant(t) for t in op.inputs[1:5])
     assert rows is not None and columns is not None and row_shares is not None and column_shares is not None
     ys, xs = rows.reshape(-1, 2).long(), columns.reshape(-1, 2).long()
-    if not op.p[0]:
+    if not op.p.get(0, 0):
         return split(x[:, :, ys[:, 0]][:, :, :, xs[:, 0]], given)
     source = op.inputs[0]
     assert source is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,15 +15,15 @@ _EXACT_F32 = 1 << 24
 """Integers up to here are exact in binary32, and so are their sums in any order."""
 
 
-def exact_type(op: Op, device: torch.device) -> torch.dtype:
-    """float32 where no partial sum of an int8 operator can leave its exact integers, else float64.
+def exact_type(w: Tensor) -> torch.dtype:
+    """float32 where no partial sum of integers with these weights (rows first) can leave its exact range, else float64.
 
     On a GPU always float64: the accumulators of its tensor cores are not documented.
     """
-    if op.weights is None or device.type != "cpu":
+    if w.device.type != "cpu":
         return torch.float64
-    dense = np.abs(op.weights.dense.astype(np.int64)).reshape(op.weights.dense.shape[0], -1)
-    return torch.float32 if int(dense.sum(axis=1).max(initial=0)) * 128 < _EXACT_F32 else torch.float64
+    sums = w.to(torch.int64).abs().flatten(1).sum(1)
+    return torch.float32 if int(sums.max()) * 128 < _EXACT_F32 else torch.float64
 
 
 def _finish(s: State, op: Op, acc: Tensor, axis: int) -> Tensor:
@@ -56,8 +55,8 @@ def conv(s: State, op: Op) -> Tensor:
     given = s.get(op.inputs[0])
     w = s.weights[id(op)]
     kernel, stride, dilation, pad = window(op)
-    groups = int(op.p[P.GROUPS])
-    kind = exact_type(op, given.device) if is_int8(op) else torch.float32
+    groups = int(op.p.get(P.GROUPS, 0))
+    kind = exact_type(w) if is_int8(op) else torch.float32
     x = _padded(merged(given).to(kind), op, pad)
     rows = w.permute(0, 3, 1, 2).reshape(groups, w.shape[0] // groups, -1).to(kind)
     n = x.shape[0]
@@ -80,9 +79,9 @@ def depthwise(s: State, op: Op) -> Tensor:
     given = s.get(op.inputs[0])
     w = s.weights[id(op)]
     kernel, stride, dilation, pad = window(op)
-    kind = exact_type(op, given.device) if is_int8(op) else torch.float32
+    kind = exact_type(w) if is_int8(op) else torch.float32
     x = _padded(merged(given).to(kind), op, pad)
-    multiplier = int(op.p[P.GROUPS])
+    multiplier = int(op.p.get(P.GROUPS, 0))
     if multiplier > 1:
         x = x.repeat_interleave(multiplier, 1)
     height, width = op.outputs[0].shape[2:]
@@ -99,7 +98,7 @@ def depthwise(s: State, op: Op) -> Tensor:
 def gemm(s: State, op: Op) -> Tensor:
     """GEMM: ``[..., K]`` times ``[N, K]``."""
     x, w = s.get(op.inputs[0]), s.weights[id(op)]
-    kind = exact_type(op, x.device) if is_int8(op) else torch.float32
+    kind = exact_type(w) if is_int8(op) else torch.float32
     return _finish(s, op, torch.matmul(x.to(kind), w.to(kind).T), x.dim() - 1)
 
 

@@ -7,7 +7,7 @@ axis. Integers keep the plan's types; channel-blocked tensors are held as plain 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ TORCH = {
 """Types that values are held in; uint32 tables as int64."""
 
 
+WEIGHTED = (OpKind.CONV, OpKind.DWCONV, OpKind.GEMM)
+"""Operators with a constant matrix."""
+
+
 @dataclass
 class State:
     """One run.
@@ -42,7 +46,6 @@ class State:
     constants: dict[int, Tensor]
     weights: dict[int, Tensor]
     zero: Tensor
-    made: dict[int, Tensor] = field(default_factory=dict)
 
     def get(self, tensor: PlanTensor | None) -> Tensor:
         """An operand, constants with a sample axis of 1."""
@@ -93,5 +96,10 @@ def clamps(op: Op) -> tuple[int, int]:
 def window(op: Op) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
     """Kernel, stride, dilation, and padding in torch's order (left, right, top, bottom)."""
     p = op.p
-    pad = (int(p[P.PL]), int(p[P.PR]), int(p[P.PT]), int(p[P.PB]))
-    return (int(p[P.KH]), int(p[P.KW])), (int(p[P.SH]), int(p[P.SW])), (int(p[P.DH]), int(p[P.DW])), pad
+    pad = (int(p.get(P.PL, 0)), int(p.get(P.PR, 0)), int(p.get(P.PT, 0)), int(p.get(P.PB, 0)))
+    return (
+        (int(p.get(P.KH, 0)), int(p.get(P.KW, 0))),
+        (int(p.get(P.SH, 0)), int(p.get(P.SW, 0))),
+        (int(p.get(P.DH, 0)), int(p.get(P.DW, 0))),
+        pad,
+    )
