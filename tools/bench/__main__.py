@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-BENCHES = ("native", "scaling", "wasm", "arm")
+BENCHES = ("native", "scaling", "wasm", "arm", "sparsifier_overhead")
 
 
 def available() -> dict[str, str]:
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Runs the benchmark that the first argument names with the others; returns its exit status."""
     known = available()
     if not arguments or arguments[0] not in known:
-        print(__doc__, *(f"  {name:10s} {line}" for name, line in known.items()), sep="\n")
+        print(__doc__, *(f"  {name:20s} {line}" for name, line in known.items()), sep="\n")
         return 0 if arguments[:1] == ["--help"] else 2
     name, *rest = arguments
     status: int = importlib.import_module(f"tools.bench.{name}").main(rest) or 0

@@ -132,3 +132,24 @@ def scatter_true(shape_of: Array, order: Array) -> Array:
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     """On the host as numpy."""
     return x.detach().cpu().numpy() if is_tensor(x) else np.asarray(x)
+
+
+def largest(x: Array, n: int) -> Array:
+    """A mask in the shape of ``x``, True at the ``n`` largest values of the last axis, the earlier of equal ones."""
+    if is_tensor(x) and x.device.type == "cpu" and x.shape[-1] <= 16 and x.numel() >= 4096:
+        return _largest_by_rank(x, n)
+    return scatter_true(x, stable_order(x, descending=True)[..., :n])
+
+
+def _largest_by_rank(x: Array, n: int) -> Array:
+    """As :func:`largest`, for tensors: counts who is ahead of whom, several times as fast as sorting short axes."""
+    import torch
+
+    m = x.shape[-1]
+    places = x.reshape(-1, m).t().contiguous()
+    behind = torch.arange(m - 1, -1, -1, dtype=torch.int8, device=x.device)[:, None].repeat(1, places.shape[1])
+    for apart in range(1, m):
+        wins = (places[:-apart] >= places[apart:]).view(torch.int8)  # the earlier one over the one so far behind it
+        behind[apart:] += wins
+        behind[:-apart] -= wins
+    return (behind < n).t().reshape(x.shape)

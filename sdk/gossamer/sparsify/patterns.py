@@ -234,7 +234,7 @@ class NM(Pattern):
             raise ValueError(f"{self.name} makes a sparsity of {self.sparsity:g}, not {sparsity:g}")
         cols = columns_for(matrix, columns)
         groups = self._groups(magnitude(matrix) if scores is None else scores, cols)
-        keep = arrays.scatter_true(groups, arrays.stable_order(groups, descending=True)[..., : self.n])
+        keep = arrays.largest(groups, self.n)
         keep = keep.reshape(matrix.shape[0], cols.taps, -1)[:, :, : cols.channels]
         return arrays.pad_end(keep, (0, 0, cols.padded - cols.channels)).reshape(matrix.shape)
 

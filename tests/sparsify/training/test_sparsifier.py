@@ -397,10 +397,10 @@ def test_moments_are_reset_where_asked_and_nowhere_else():
     assert float(state["step"]) == 1.0
 
 
-SHAPES = ((8, 16), (5, 6), (7, 3, 3, 3), (4, 8, 1, 1), (6, 5, 3), (1, 4))
+SHAPES = ((8, 16), (5, 6), (7, 3, 3, 3), (4, 8, 1, 1), (6, 5, 3), (1, 4), (72, 64), (40, 30, 3, 3))
 
 
-@pytest.mark.parametrize("name", ["unstructured", "1x4", "4x1", "4x4", "1:4", "2:4", "3:8", "1:2"])
+@pytest.mark.parametrize("name", ["unstructured", "1x4", "4x1", "4x4", "1:4", "2:4", "3:8", "1:2", "5:16", "7:64"])
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
 def test_tensors_and_arrays_are_projected_alike(name, ties):
     """Training and compiler share the classes; so do their masks, ties included."""

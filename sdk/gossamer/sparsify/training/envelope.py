@@ -6,51 +6,33 @@ import torch
 from torch import Tensor
 
 
-def group_envelope(norms: Tensor, k: int) -> Tensor:
-    """Half the squared k-support norm of ``norms``: the convex envelope (biconjugate) of half the squared Euclidean
-    norm where at most ``k`` entries are nonzero, infinity elsewhere. Equal to it there.
+def force(norms: Tensor, k: int) -> Tensor:
+    """The gradient of the envelope, ``max(z, tau)``; the envelope itself is ``1/2 <z, force>``.
 
-    Its gradient is ``max(z, tau)``, see :func:`pull`.
+    The envelope is the biconjugate of half the squared Euclidean norm where at most ``k`` entries are nonzero, infinity
+    elsewhere; in other words half the squared k-support norm. Proposition 2.1 of Argyriou, Foygel and Srebro (arXiv
+    1204.5043): with z falling and r the one of 0..k-1 for which ``z_(k-r-1) > tau >= z_(k-r)``, ``tau = (sum of z_i for
+    i >= k - r) / (r + 1)``, it is ``1/2 sum of z_i^2 for i < k - r, plus 1/2 (r + 1) tau^2``.
 
     Args:
-        norms: ``[groups]``, at least 0; of groups of weights that do not overlap.
+        norms: z, ``[groups]``, at least 0: norms of groups of weights that do not overlap.
         k: groups to keep, 1..groups.
 
     Returns:
-        scalar, differentiable.
+        ``[groups]``, without a gradient of its own.
 
     Raises:
         ValueError: k out of range.
     """
-    large, small, places = _parts(norms, k)
-    return 0.5 * (large.square().sum() + small.sum().square() / places)
-
-
-def pull(norms: Tensor, k: int) -> Tensor:
-    """The threshold ``tau`` of the envelope: groups above it shrink by their own norm, those below by ``tau``.
-
-    It solves ``sum_i min(1, z_i / tau) = k`` where more than k groups are nonzero.
-
-    Args, raises: as :func:`group_envelope`.
-    """
-    _, small, places = _parts(norms, k)
-    return small.sum() / places
-
-
-def _parts(norms: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest ``k - r - 1`` groups, the others (zeros elsewhere), and the ``r + 1`` places that these share.
-
-    r is that of proposition 2.1 of Argyriou, Foygel and Srebro (arXiv 1204.5043), ``z_(k-r-1) > sum of the others /
-    (r + 1) >= z_(k-r)``: the first to meet the second inequality when r falls from k - 1.
-    """
     if not 1 <= k <= norms.numel():
         raise ValueError(f"k is 1..{norms.numel()} (the groups), not {k}")
-    # Doubles: the sum of many small groups is what is left of the whole after the large ones.
-    values = norms.detach().double()
+    values = norms.detach()
     top = values.topk(k).values
-    others = values.sum() - torch.cat([top.new_zeros(1), top.cumsum(0)[:-1]])
+    # Doubles: the sum of many small groups is what is left of the whole after the large ones.
+    others = values.sum(dtype=torch.float64) - (top.cumsum(0, dtype=torch.float64) - top)
+    # Of the r that meet the second inequality the largest meets the first, too.
     met = top <= others / torch.arange(k, 0, -1, device=top.device)
     met[-1] = True  # it is, but for rounding
-    first_of_the_others = top.gather(0, met.int().argmax(dim=0, keepdim=True))
-    large = norms > first_of_the_others.to(norms.dtype)
-    return norms.masked_fill(~large, 0.0), norms.masked_fill(large, 0.0), k - large.sum()
+    large = values > top.gather(0, met.int().argmax(dim=0, keepdim=True))
+    tau = (values * ~large).sum() / (k - large.sum())
+    return torch.maximum(values, tau)

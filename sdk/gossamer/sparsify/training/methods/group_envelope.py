@@ -79,16 +79,22 @@ class GroupEnvelope(Method):
     def penalty(self, run: Sparsifier) -> Tensor:
         import torch
 
-        from gossamer.sparsify.training.envelope import group_envelope
+        from gossamer.sparsify.training.envelope import force
 
-        norms = [self._norms(layer, layer.weight) for layer in run.layers]
-        ks = [int(run.memory[f"k.{layer.name}"]) for layer in run.layers]
-        together = [i for i, x in enumerate(run.layers) if x.own is None and run.target.distribution == "global"]
-        parts = [group_envelope(norms[i], ks[i]) for i in range(len(ks)) if i not in together]
-        if together:
-            parts.append(group_envelope(torch.cat([norms[i] for i in together]), sum(ks[i] for i in together)))
+        with torch.no_grad():
+            norms = [self._norms(layer, layer.weight) for layer in run.layers]
+            ks = [int(run.memory[f"k.{layer.name}"]) for layer in run.layers]
+            forces = [force(z, k) for z, k in zip(norms, ks, strict=True)]
+            together = [i for i, x in enumerate(run.layers) if x.own is None and run.target.distribution == "global"]
+            if together:
+                whole = force(torch.cat([norms[i] for i in together]), sum(ks[i] for i in together))
+                for i, part in zip(together, torch.split(whole, [norms[i].numel() for i in together]), strict=True):
+                    forces[i] = part
+            factors = [self._spread(x, f / z) for x, f, z in zip(run.layers, forces, norms, strict=True)]
+        # 1/2 sum of factor w^2 is 1/2 <z, force> in value, and its gradient, factor w, is that of the envelope.
+        parts = [(layer.weight.square() * factor).sum() for layer, factor in zip(run.layers, factors, strict=True)]
         strength: Tensor = run.memory["strength"]
-        return torch.stack(parts).sum() * strength
+        return torch.stack(parts).sum() * (0.5 * strength)
 
     def _keep(self, run: Sparsifier) -> None:
         from gossamer.sparsify.training.filters import choose_filters
@@ -109,7 +115,20 @@ class GroupEnvelope(Method):
         from gossamer.sparsify.blocks import cut
 
         matrix = layer.matrix(weight)
+        squares: Tensor = cut(matrix.square(), *self._shape(layer)).sum(dim=(2, 3)).flatten()
+        return squares.clamp(min=1e-30).sqrt()  # never 0: it divides
+
+    def _spread(self, layer: SparseLayer, groups: Tensor) -> Tensor:
+        """A value per group at each of its weights, in the weight's shape."""
+        from gossamer.sparsify.matrix import to_onnx
+
+        height, width = self._shape(layer)
+        rows, columns = int(layer.weight.shape[0]), layer.columns.count
+        high = -(-rows // height)
+        spread = groups.reshape(high, 1, -1, 1).expand(high, height, -1, width).reshape(high * height, columns)
+        return to_onnx(spread[:rows], tuple(layer.weight.shape))  # type: ignore[no-any-return]
+
+    def _shape(self, layer: SparseLayer) -> tuple[int, int]:
+        """Rows and columns of a group."""
         height, width = layer.pattern.block
-        parts = cut(matrix.square(), height, width if self.groups == "blocks" else int(matrix.shape[1]))
-        squares: Tensor = parts.sum(dim=(2, 3)).flatten()
-        return squares.clamp(min=1e-30).sqrt()  # a group at zero gets no gradient instead of nan
+        return height, width if self.groups == "blocks" else layer.columns.count

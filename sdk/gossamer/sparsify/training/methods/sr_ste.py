@@ -48,7 +48,7 @@ class SparseRefinedSTE(Method):
     def penalty(self, run: Sparsifier) -> Tensor | None:
         if self.decay == 0.0:
             return None
-        pruned = [layer.weight.masked_fill(layer.mask, 0.0).square().sum() for layer in run.layers]
+        pruned = [(layer.weight * ~layer.mask).square().sum() for layer in run.layers]
         return sum(pruned[1:], pruned[0]) * (0.5 * self.decay)
 
     def finish(self, run: Sparsifier) -> None:
