@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import sys
-import time
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from gossamer._errors import GossamerError, InputError
 
@@ -43,16 +40,12 @@ def teachers(options: argparse.Namespace) -> None:
 
 def fit(options: argparse.Namespace) -> None:
     """Train the candidates; write their weights and run.json."""
-    import torch
-
-    from gossamer import _atomic
     from gossamer.person.augment import Augmentation
     from gossamer.person.candidates import parse
-    from gossamer.person.card import weights_file
     from gossamer.person.dataset import PersonDataset
-    from gossamer.person.models import PersonNet, parameter_count
+    from gossamer.person.fitting import fit as fit_folder
     from gossamer.person.teachers import load_teachers
-    from gossamer.person.training import TrainSettings, train
+    from gossamer.person.training import TrainSettings
 
     chosen = {f.name: getattr(options, f.name) for f in fields(TrainSettings) if hasattr(options, f.name)}
     augmentation = {f.name: getattr(options, f.name) for f in fields(Augmentation) if hasattr(options, f.name)}
@@ -65,51 +58,21 @@ def fit(options: argparse.Namespace) -> None:
         **{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items() if v is not None},
         augmentation=replace(Augmentation(), **{k: v for k, v in augmentation.items() if v is not None}),
     )
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    marks = load_teachers(options.teachers) if options.teachers else []
-    options.output.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-
-    def keep(networks: dict[str, PersonNet]) -> None:
-        for name, network in networks.items():
-            weights = {
-                k: v.float().cpu().contiguous() if v.is_floating_point() else v.cpu()
-                for k, v in network.state_dict().items()
-            }
-            part = options.output / "weights.part"
-            torch.save(weights, part)
-            part.replace(options.output / weights_file(name))
-
-    outcome = train(
+    record = fit_folder(
         PersonDataset(options.data),
         settings,
-        teachers=marks,
+        options.output,
+        teachers=load_teachers(options.teachers) if options.teachers else [],
         initial=options.init,
-        device=device,
-        state_path=options.output / "state.pt",
+        device=options.device,
         seconds=options.seconds,
         save_every=options.save_every,
         stop_after=options.stop_after,
         train_limit=options.train_limit,
         val_limit=options.val_limit,
         log=lambda line: print(line, flush=True),
-        keep=keep,
     )
-    keep(outcome.networks)
-    record: dict[str, Any] = {
-        "settings": asdict(settings),
-        "teachers": [t.name for t in marks],
-        "by_clock": options.seconds,
-        "steps": outcome.steps,
-        "views_per_second": outcome.views_per_second,
-        "seconds": time.monotonic() - began,
-        "losses": outcome.losses,
-        "val": outcome.val,
-        "parameters": {name: parameter_count(network) for name, network in outcome.networks.items()},
-        "machine": _machine(device),
-    }
-    _atomic.write(options.output / "run.json", json.dumps(record, indent=1).encode())
-    for name, report in outcome.val.items():
+    for name, report in record["val"].items():
         r = report["all"]
         print(f"{name}: val balanced accuracy {r['balanced_accuracy']['value']:.4f}, AUC {r['roc_auc']:.4f}")
 
@@ -132,13 +95,6 @@ def measure(options: argparse.Namespace) -> None:
     write_card(card, options.output)
     for entry in card["bundles"]:
         print(f"{entry['title']}: {json.dumps(entry['test']['all'])}")
-
-
-def _machine(device: str) -> dict[str, str]:
-    import torch
-
-    chip = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    return {"device": chip, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -149,7 +149,7 @@ def test_models_lists_what_ships(cli, home, desk, monkeypatch, tmp_path):
     failed(cli("person", "models"), 3, "lacks none.goss")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "data", "predict", "models"])
+@pytest.mark.parametrize("command", ["evaluate", "data", "predict", "models", "train"])
 def test_help_has_an_example(cli, command):
     ran = cli("person", command, "--help")
     assert ran.code == 0

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gossamer.cli._common import PATH, json_option, open_session, print_json, session_options
+from gossamer.cli._person_train import train
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +25,9 @@ Example:
 @click.group("person", epilog=_EPILOG)
 def command() -> None:
     """Person detectors: judge them the Wake Vision way, run them, train them."""
+
+
+command.add_command(train)
 
 
 def _model_options(function: F) -> F:
