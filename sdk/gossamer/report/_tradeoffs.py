@@ -63,7 +63,8 @@ def _mark(axes: Any, trial: Trial, x: float) -> None:
     axes.errorbar(x, y, 100 * trial.interval, color=colour, elinewidth=0.7, alpha=0.35, capsize=0, zorder=2)
     axes.plot(x, y, marker, color=colour, markersize=size, zorder=4 if trial.chosen else 3)
     if trial.chosen or kind == "dense":
-        axes.annotate(kind, (x, y), textcoords="offset points", xytext=(7, 5), fontsize=8, color=_plots._INK)
+        side = {"ha": "left", "xytext": (7, 5)} if trial.chosen else {"ha": "right", "xytext": (-6, 6)}
+        axes.annotate(kind, (x, y), textcoords="offset points", fontsize=8, color=_plots._INK, **side)
 
 
 _LOOKS = {

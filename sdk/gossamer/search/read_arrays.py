@@ -18,7 +18,7 @@ from gossamer.search.examples import Classes, Entry, Examples, Sample
 def file(path: Path, ports: Sequence[pb.Port], classes: Classes) -> Examples:
     """An .npz with ``x`` (or one array per input name) and, for labels, ``y``."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError) as e:
         raise InputError(f"cannot read the arrays: {e}", where=str(path), hint="save them with numpy.savez") from e
