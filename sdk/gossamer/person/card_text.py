@@ -89,7 +89,7 @@ def _plain(value: float | int) -> str:
 
 def _command(settings: dict[str, Any], by_clock: Any, initial: bool) -> str:
     flags = ["--candidates " + " ".join(settings["candidates"])]
-    flags += [f"--{key.replace('_', '-')} {_plain(settings[key])}" for key in _SHOWN]
+    flags += [f"--{key.replace('_', '-')} {_plain(settings[key])}" for key in _SHOWN if key in settings]
     flags.append(f"--seconds {by_clock:g}" if by_clock else f"--epochs {settings['epochs']}")
     if initial:
         flags.append("--init WEIGHTS")
