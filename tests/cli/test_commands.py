@@ -13,7 +13,7 @@ import pytest
 
 from tests.shellkit import LABELS, small_network, write_pictures
 
-COMMANDS = ["optimize", "inspect", "verify", "run", "profile", "report", "keys", "sign", "diff", "recipes", "doctor"]
+COMMANDS = ["optimize", "inspect", "verify", "run", "profile", "report", "keys", "sign", "diff", "recipes", "person", "doctor"]
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS), ["keys", "new"], ["recipes", "show"]])
