@@ -27,15 +27,15 @@ class MaskSparsity(Method):
 
     The batch norm is the module registered next to the layer, or the one that ``norms`` names.
 
-    Source: Jiang et al., "Pruning-aware sparse regularization for network pruning" (arXiv 2201.06776), sections 3.2
-    and 3.3; strength 5e-4 and threshold 0.01 as in the authors' code. Marks from L1 magnitudes are ours (the paper
-    takes any mask, such as that of a globally regularised network), and so are ``begin`` and ``end``: there the network
-    is trained before.
+    Source: Jiang et al., "Pruning-aware sparse regularization for network pruning" (arXiv 2201.06776), and the authors'
+    code for the gradient, ``strength * sign(gamma)``, and strength 5e-4; threshold 0.01. Marks from L1 magnitudes are
+    ours (the paper takes any mask, such as that of a globally regularised network), and so are ``begin`` and ``end``:
+    there the network is trained before.
     """
 
     name: ClassVar[str] = "mask-sparsity"
     title: ClassVar[str] = "whole filters: L1 on the batch-norm scales of marked filters, then cut"
-    source: ClassVar[str] = "Jiang et al., arXiv 2201.06776, section 3"
+    source: ClassVar[str] = "Jiang et al., arXiv 2201.06776"
     rule: ClassVar[str] = "loss + strength * sum |gamma| over marked filters; cut where |gamma| < threshold"
     patterns: ClassVar[tuple[str, ...]] = ("blocks",)
     penalised: ClassVar[bool] = True

@@ -34,9 +34,9 @@ class ProgressiveFlow(Method):
 
     Source: Bambhaniya et al., "Progressive gradient flow for robust N:M sparsity training in transformers" (arXiv
     2402.04744), MdGf-linear, MdGf-exponential and SdGf-stepwise, and the authors' code. There t counts steps and a
-    is set by hand (1e-4 a step for ViT, about 11 over the run); here it is the share of the window, so that the
-    defaults (1 for linear, 10 for exponential) do not depend on the length of the run. The ladder takes n:m patterns
-    only; fading takes blocks, too (ours).
+    is set by hand (1e-4 a step for ViT); here it is the share of the window, so that the defaults (1 for linear, 10 for
+    exponential; ours) do not depend on the length of the run. The ladder takes n:m patterns only; fading takes blocks,
+    too (ours).
     """
 
     name: ClassVar[str] = "progressive-flow"

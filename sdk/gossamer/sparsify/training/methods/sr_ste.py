@@ -23,13 +23,13 @@ class SparseRefinedSTE(Method):
     :meth:`Sparsifier.penalty`, ``decay / 2 * sum (1 - m) W^2``, whose gradient it is: so it stays in proportion when a
     loss is scaled (AMP). ``decay`` 0 is the plain straight-through estimator.
 
-    Source: Zhou et al., "Learning N:M fine-grained structured sparse neural networks from scratch" (arXiv 2102.04010),
-    section 3.3, equations 8 and 9; decay 2e-4 as in the authors' code. Block patterns by the same rule are ours.
+    Source: Zhou et al., "Learning N:M fine-grained structured sparse neural networks from scratch" (arXiv 2102.04010);
+    decay 2e-4 as in the authors' code. Block patterns by the same rule are ours.
     """
 
     name: ClassVar[str] = "sr-ste"
     title: ClassVar[str] = "n:m from the first step, straight-through gradients, pruned weights decay"
-    source: ClassVar[str] = "Zhou et al., arXiv 2102.04010, section 3.3"
+    source: ClassVar[str] = "Zhou et al., arXiv 2102.04010"
     rule: ClassVar[str] = "m = top n of m of |W| in every step; W -= lr (g + decay (1 - m) W)"
     patterns: ClassVar[tuple[str, ...]] = ("n:m", "blocks")
     straight_through: ClassVar[bool] = True
