@@ -13,7 +13,20 @@ import pytest
 
 from tests.shellkit import LABELS, small_network, write_pictures
 
-COMMANDS = ["optimize", "inspect", "verify", "run", "profile", "report", "keys", "sign", "diff", "recipes", "person", "doctor"]
+COMMANDS = [
+    "optimize",
+    "inspect",
+    "verify",
+    "run",
+    "profile",
+    "report",
+    "keys",
+    "sign",
+    "diff",
+    "recipes",
+    "person",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS), ["keys", "new"], ["recipes", "show"]])
