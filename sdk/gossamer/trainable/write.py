@@ -27,12 +27,12 @@ def set_constant(model: ir.Model, node: ir.Node, index: int, data: npt.NDArray[A
         if before.dtype == data.dtype and before.shape == data.shape and before.tobytes() == data.tobytes():
             return old
         if not old.is_graph_input() and (not alone or len(list(old.uses())) == 1):
-            tensor = ir.tensor(np.ascontiguousarray(data), name=old.name)
+            tensor = ir.tensor(np.array(data, order="C"), name=old.name)
             old.const_value = tensor
             old.type, old.shape = ir.TensorType(tensor.dtype), ir.Shape(data.shape)
             return old
     name = f"{old.name}.trained" if old is not None and old.name else f"{node.name}.{index}"
-    made = constant(model, name, np.ascontiguousarray(data))
+    made = constant(model, name, np.array(data, order="C"))
     if old is not None and not alone:
         for use in list(old.uses()):
             use.node.replace_input_with(use.idx, made)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gossamer.quantize.qat.straight_through import learned_round
+from gossamer.quantize.qat.straight_through import fake_quantize, learned_round
 
 Scales = Literal["fixed", "learned", "observed"]
 SMALLEST = 2.0**-60
@@ -70,7 +70,7 @@ class ActivationQuantizer(nn.Module):
             return learned_round(x, scale, self.zero_point, self.low, self.high, share)
         if self.scales == "observed" and self.training:
             self.observe(x)
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, self.low, self.high)
+        return fake_quantize(x, self.scale, self.zero_point, self.low, self.high)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:

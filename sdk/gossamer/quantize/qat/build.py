@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ Floats = Mapping[tuple[str, int], Array]
 """Float32 weights and biases by node name and input."""
 
 
+Key = tuple[str, str]
+"""Names of a scale and a zero point."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How scales and zeros are treated; see :func:`gossamer.quantize.qat.prepare_qat`."""
@@ -33,6 +38,23 @@ class Options:
     learn_weight_scales: bool = False
     keep_zeros: bool = False
     momentum: float = 0.99
+
+
+class Groups:
+    """Sets of keys that belong together (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[Key, Key] = {}
+
+    def of(self, key: Key) -> Key:
+        """The key that stands for a key's set."""
+        while self._above.get(key, key) != key:
+            key = self._above[key]
+        return key
+
+    def join(self, first: Key, second: Key) -> None:
+        """Make one set of the sets of two keys; the first one's stands for it."""
+        self._above[self.of(second)] = self.of(first)
 
 
 @dataclass
@@ -49,7 +71,7 @@ class QuantizedBuilder(Builder):
     floats: Floats = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
-    quantizers: dict[tuple[str, str], ActivationQuantizer] = field(default_factory=dict)
+    quantizers: dict[Key, ActivationQuantizer] = field(default_factory=dict)
     home: nn.Module = field(default_factory=nn.Module)
 
     def weight(self, node: Node, index: int, what: str) -> Array:
@@ -91,7 +113,8 @@ class QuantizedBuilder(Builder):
         if params is None or kind not in _EIGHT:
             raise CannotTrainError("an activation quantised other than per tensor to 8 bits")
         key = (node.inputs[1], node.input(2))
-        found = self.quantizers.get(key)
+        first = self.groups.of(key)
+        found = self.quantizers.get(first)
         if found is None:
             info = np.iinfo(kind)
             found = ActivationQuantizer(
@@ -103,24 +126,74 @@ class QuantizedBuilder(Builder):
                 momentum=self.options.momentum,
                 limits=self._limits(node, params.zero_point == info.min),
             )
-            self.quantizers[key] = found
+            self.quantizers[first] = found
             name = node.inputs[1].removesuffix("_scale").replace(".", "_") or "value"
             while hasattr(self.home, name):
                 name += "_"
             self.home.add_module(name, found)
+        self.quantizers[key] = found
         return found
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Parameters that have to stay equal."""
+        groups = Groups()
+        for node in self.g.nodes:
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or params_of(self.g, node) is None:
+                continue
+            if node.inputs[0] in self.g.consts:
+                continue
+            key = (node.inputs[1], node.input(2))
+            if node.op_type == "DequantizeLinear":
+                origin = self.origin(node.inputs[0])
+                others = [] if origin is None else [origin]
+            else:
+                others = self._moved(node.inputs[0])
+            for other in others:
+                if params_of(self.g, other) == params_of(self.g, node):
+                    groups.join((other.inputs[1], other.input(2)), key)
+        return groups
+
+    def _moved(self, name: str) -> list[Node]:
+        """The DequantizeLinear nodes that a float value is made of by movement alone."""
+        maker = self.g.producer(name)
+        if maker is None or maker.domain or maker.op_type not in _ON_INTEGERS | {"DequantizeLinear"}:
+            return []
+        if maker.op_type == "DequantizeLinear":
+            return [] if maker.inputs[0] in self.g.consts else [maker]
+        sources = maker.inputs if maker.op_type == "Concat" else maker.inputs[:1]
+        return [found for source in sources for found in self._moved(source)]
 
     def _limits(self, node: Node, from_zero: bool) -> tuple[float, float]:
         """Quantisers drop a Relu whose work the range does: a range that begins at 0 has to go on beginning there."""
         low, high = self.limits.get(node.inputs[0], (-math.inf, math.inf))
         return (max(low, 0.0) if from_zero else low), high
 
-    def origin(self, name: str) -> Node | None:
-        """The QuantizeLinear behind an 8-bit value, movement looked through; None where it is a graph input."""
+    def borders(self) -> dict[str, ActivationQuantizer]:
+        """Quantisers of the graph's 8-bit inputs and outputs by name."""
+        found = {}
+        for node in self.g.nodes:
+            if node.op_type == "DequantizeLinear" and node.inputs[0] not in self.g.consts:
+                name = self._start(node.inputs[0])
+                if name in self.g.inputs:
+                    found[name] = self.quantizers[(node.inputs[1], node.input(2))]
+        for name in self.g.outputs:
+            maker = self.origin(name) if self.g.dtype(name) in _EIGHT else None
+            if maker is not None:
+                found[name] = self.quantizers[(maker.inputs[1], maker.input(2))]
+        return found
+
+    def _start(self, name: str) -> str:
+        """The value that an 8-bit value was before it was moved: made by QuantizeLinear, or a graph input."""
         maker = self.g.producer(name)
         while maker is not None and maker.op_type != "QuantizeLinear":
-            maker = self.g.producer(maker.inputs[0])
-        return maker
+            name = maker.inputs[0]
+            maker = self.g.producer(name)
+        return name
+
+    def origin(self, name: str) -> Node | None:
+        """The QuantizeLinear behind an 8-bit value, movement looked through; None where it is a graph input."""
+        return self.g.producer(self._start(name))
 
     def source(self, name: str) -> ActivationQuantizer | None:
         """The quantiser of a float value that comes out of DequantizeLinear, else None."""

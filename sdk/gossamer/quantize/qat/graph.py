@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from gossamer._errors import InputError
-from gossamer.compile.graph import Graph, Node
+from gossamer.compile.graph import Graph
+from gossamer.quantize._graph import drop_unused
 from gossamer.quantize.qat.activation import ActivationQuantizer
 from gossamer.quantize.qat.build import Floats, Options, QuantizedBuilder, dequantize, guarded, quantize
 from gossamer.quantize.qat.exact import PlanModule
 from gossamer.quantize.qat.weight import QuantizedWeight
+from gossamer.quantize.qat.write import LayerWriter, write_activations
 from gossamer.trainable.graph import OPERATORS, Operator, TrainableGraph
 from gossamer.trainable.names import Names
-from gossamer.trainable.step import Builder
-from gossamer.trainable.write import set_constant
+from gossamer.trainable.step import Builder, Tie
 
 _OPERATORS: dict[str, Operator] = {
     op: guarded(run) for op, run in {**OPERATORS, "QuantizeLinear": quantize, "DequantizeLinear": dequantize}.items()
@@ -69,8 +68,8 @@ class QuantizedGraph(TrainableGraph):
     def _build(self, builder: Builder) -> None:
         super()._build(builder)
         assert isinstance(builder, QuantizedBuilder)
-        self._restores = _restores(builder.g.nodes)
         self._quantizer_of = dict(builder.quantizers)
+        self._borders = builder.borders()
         self._layer_of = {s.node: s.layer for s in builder.steps if isinstance(s.layer, QuantizedWeight)}
 
     # --- training
@@ -117,6 +116,14 @@ class QuantizedGraph(TrainableGraph):
             return self.exact(*inputs)
         return super().forward(*inputs)
 
+    def _open(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        values = super()._open(inputs)
+        for name, quantizer in self._borders.items():
+            x = values.get(name)
+            if x is not None and not x.is_floating_point():
+                values[name] = (x.to(torch.int32) - quantizer.zero_point) * quantizer.scale
+        return values
+
     # --- the device's arithmetic
 
     def exact(self, *inputs: Tensor, batch: int = 64) -> Any:
@@ -138,7 +145,8 @@ class QuantizedGraph(TrainableGraph):
         from gossamer.compile.lower import lower
 
         device = next((p.device for p in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
-        return PlanModule(lower(self.to_onnx(), shapes=dict(self._inputs))).to(device)
+        borders = {name: quantizer.parameters_now() for name, quantizer in self._borders.items()}
+        return PlanModule(lower(self.to_onnx(), shapes=dict(self._inputs)), borders).to(device)
 
     # --- writing back
 
@@ -151,73 +159,13 @@ class QuantizedGraph(TrainableGraph):
         """
         model = super().to_onnx()
         nodes = {node.name: node for node in model.graph}
+        writer = LayerWriter(model)
         for name, layer in self._layer_of.items():
-            self._write_layer(model, nodes, nodes[name], layer)
-        for (scale_name, zero_name), quantizer in self._quantizer_of.items():
-            scale, zero = quantizer.parameters_now()
-            for node, index in self._readers(nodes, scale_name, zero_name):
-                set_constant(model, node, 1, np.array(scale, np.float32).reshape(_shape(node, 1)), alone=False)
-                if index == 2:
-                    kind = np.uint8 if quantizer.low == 0 else np.int8
-                    set_constant(model, node, 2, np.array(zero, kind).reshape(_shape(node, 2)), alone=False)
+            tie = next(t for t in self._ties if t.owner is layer and t.attribute == "weight")
+            writer.write(nodes[name], layer, tie)
+        write_activations(model, self._quantizer_of)
+        drop_unused(model)
         return model
 
-    def _tied(self) -> list[Any]:
+    def _tied(self) -> list[Tie]:
         return [tie for tie in self._ties if not isinstance(tie.owner, QuantizedWeight)]
-
-    def _write_layer(
-        self, model: ir.Model, nodes: Mapping[str | None, ir.Node], node: ir.Node, layer: QuantizedWeight
-    ) -> None:
-        made = layer.integers()
-        turned = next(t.turn for t in self._ties if t.owner is layer and t.attribute == "weight")
-        weight = nodes[self._restores[(node.name or "", 1)]]
-        axis = 0 if turned(np.zeros((1, 2), np.int8)).shape == (1, 2) or made.weight.ndim > 2 else 1
-        _restore(model, weight, turned(made.weight), made.scale, axis)
-        if layer.bias is None:
-            return
-        if made.bias is None or made.bias_scale is None:
-            set_constant(model, node, 2, layer.bias.detach().cpu().numpy())
-        else:
-            _restore(model, nodes[self._restores[(node.name or "", 2)]], made.bias, made.bias_scale, 0)
-
-    @staticmethod
-    def _readers(nodes: Mapping[str | None, ir.Node], scale: str, zero: str) -> list[tuple[ir.Node, int]]:
-        """The first Q or DQ node that reads these parameters (they share the constant)."""
-        for node in nodes.values():
-            if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-                continue
-            names = [i.name if i is not None else "" for i in node.inputs]
-            if names[1] == scale and (names[2] if len(names) > 2 else "") == zero:
-                return [(node, 2 if zero else 1)]
-        return []
-
-
-def _restores(nodes: list[Node]) -> dict[tuple[str, int], str]:
-    """Name of the DequantizeLinear node before weight and bias, by node and input."""
-    makers = {o: n for n in nodes for o in n.outputs}
-    return {
-        (node.name, i): makers[name].name
-        for node in nodes
-        for i, name in enumerate(node.inputs)
-        if i in (1, 2) and name in makers and makers[name].op_type == "DequantizeLinear"
-    }
-
-
-def _restore(model: ir.Model, node: ir.Node, numbers: Any, scale: Any, axis: int) -> None:
-    """Give a DequantizeLinear of constants other numbers and scales, symmetric."""
-    single = scale.size == 1
-    shape = _shape(node, 1)
-    view = shape if single and int(np.prod(shape)) == 1 else (() if single else scale.shape)
-    set_constant(model, node, 0, np.ascontiguousarray(numbers).reshape(numbers.shape))
-    set_constant(model, node, 1, np.asarray(scale, np.float32).reshape(view))
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        set_constant(model, node, 2, np.zeros(view, numbers.dtype))
-    if not single:
-        node.attributes["axis"] = ir.AttrInt64("axis", axis)
-
-
-def _shape(node: ir.Node, index: int) -> tuple[int, ...]:
-    value = node.inputs[index]
-    if value is None or value.const_value is None:
-        raise InputError(f"node '{node.name}' has computed quantisation parameters")
-    return tuple(np.asarray(value.const_value.numpy()).shape)

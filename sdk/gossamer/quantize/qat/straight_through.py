@@ -26,6 +26,19 @@ class _RoundTo(Function):
         return grads[0], None, None
 
 
+class _FakeQuantize(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
+        steps = torch.round(x / scale).add_(zero)
+        ctx.save_for_backward((steps >= low) & (steps <= high))
+        return steps.clamp_(low, high).sub_(zero).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None, None, None
+
+
 class _LearnedRound(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, share: float) -> Tensor:
@@ -47,6 +60,18 @@ class _LearnedRound(Function):
             return g * inside, whole.sum().reshape(scale.shape), None, None, None, None
         axes = [i for i in range(x.dim()) if scale.shape[i] == 1]
         return g * inside, whole.sum(axes, keepdim=True), None, None, None, None
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
+    """``(clamp(round_half_even(x / scale) + zero, low, high) - zero) * scale``, per tensor; the gradient passes inside.
+
+    Eager, one fused kernel of torch's, which the compilers of torch do not know; under ``torch.compile`` they fuse the
+    plain formula instead.
+    """
+    if torch.compiler.is_compiling() or x.is_meta:
+        made: Tensor = _FakeQuantize.apply(x, scale, zero, low, high)  # type: ignore[no-untyped-call]
+        return made
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero, low, high)
 
 
 def round_to(x: Tensor, scale: Tensor, limit: float | None = None) -> Tensor:

@@ -7,7 +7,7 @@ are between any two targets of the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from gossamer._errors import InputError, UnsupportedError
 from gossamer.compile.plan import DType, Op, OpKind, Plan
 from gossamer.compile.plan import Tensor as PlanTensor
 from gossamer.quantize.qat.exact import elementwise, movement, pooling, products
-from gossamer.quantize.qat.exact.state import TORCH, WEIGHTED, Rule, State
+from gossamer.quantize.qat.exact.state import TORCH, WEIGHTED, Rule, State, requantised
 
 RULES: dict[OpKind, Rule] = {**products.RULES, **elementwise.RULES, **pooling.RULES, **movement.RULES}
 
@@ -28,6 +28,7 @@ class PlanModule(nn.Module):
 
     Args:
         plan: as ``gossamer.compile.lower.lower`` returns it (weights not encoded yet).
+        borders: scale and zero point of 8-bit inputs and outputs by name, where the plan does not give them.
 
     Raises:
         UnsupportedError: the plan hands operators to another engine, which are named.
@@ -35,8 +36,9 @@ class PlanModule(nn.Module):
 
     zero: Tensor
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, borders: Mapping[str, tuple[float, int]] | None = None) -> None:
         super().__init__()
+        self._borders = dict(borders or {})
         foreign = [op for op in plan.ops if op.kind not in RULES]
         if foreign:
             raise UnsupportedError(
@@ -103,9 +105,10 @@ class PlanModule(nn.Module):
                     hint="batch first: any multiple of the model's own",
                 )
             x = x.to(self.zero.device)
-            if x.is_floating_point() and t.dtype in (DType.S8, DType.U8) and t.scale:
+            if x.is_floating_point() and t.dtype in (DType.S8, DType.U8):
+                scale, zero = self._params(t)
                 low, high = (0, 255) if t.dtype is DType.U8 else (-128, 127)
-                x = (torch.round(x.float() / (self.zero + t.scale)) + t.zero_point).clamp(low, high)
+                x = requantised(x.float() / (self.zero + scale), zero, low, high)
             values.append(x.to(TORCH[t.dtype]).reshape(-1, *t.shape))
         return values
 
@@ -127,9 +130,14 @@ class PlanModule(nn.Module):
         return [state.values[id(t)] for t in self.plan.outputs]
 
     def _real(self, y: Tensor, t: PlanTensor) -> Tensor:
-        if y.is_floating_point() or not t.scale:
-            return y.to(torch.float32)
-        return (y.to(torch.int64) - t.zero_point).to(torch.float32) * (self.zero + t.scale)
+        if y.is_floating_point():
+            return y
+        scale, zero = self._params(t)
+        return (y.to(torch.int64) - zero).to(torch.float32) * (self.zero + scale)
+
+    def _params(self, t: PlanTensor) -> tuple[float, int]:
+        """Scale and zero point of an input or output; 1 and 0 where it is plain integers."""
+        return (t.scale, t.zero_point) if t.scale else self._borders.get(t.name, (1.0, 0))
 
 
 def _dense(op: Op) -> Any:
