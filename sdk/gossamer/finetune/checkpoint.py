@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,5 +107,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError("not a checkpoint of this version")
     if hashlib.sha256(data[_HEAD:]).digest() != data[len(_MAGIC) : _HEAD]:
         raise ValueError("damaged: its checksum is wrong")
-    content: dict[str, Any] = torch.load(io.BytesIO(data[_HEAD:]), map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(data[_HEAD:]), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+        raise ValueError(f"not a checkpoint: {str(e).splitlines()[0]}") from e
     return content

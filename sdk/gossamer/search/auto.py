@@ -10,6 +10,7 @@ from typing import Any
 from gossamer import _atomic
 from gossamer._errors import InputError, RecipeError
 from gossamer._optimize import Progress, _private
+from gossamer.finetune.stage import check as check_training
 from gossamer.search import finish
 from gossamer.search.bench import open_bench
 from gossamer.search.decide import METRICS, Metric, classes_of
@@ -51,8 +52,10 @@ def optimize_auto(
     preprocess: Any = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     example_inputs: Any = None,
+    train_data: Any = None,
+    train_split: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    **training: Any,
 ) -> SearchResult:
     """Choose how sparse each layer becomes, by what pruning it does to the outputs and by what it saves here.
 
@@ -78,7 +81,8 @@ def optimize_auto(
         subset: examples that sensitivities are measured on.
         most_trials: bundles built at most; by default 16, or 6 where each is trained.
         progress: called as stages (``gossamer.search.auto.STAGES``) start, advance and end.
-        training: ``train_data``, ``train_split`` and ``checkpoint`` of :func:`gossamer.optimize`.
+        train_data, train_split: as for :func:`gossamer.optimize`; every bundle tried is trained.
+        checkpoint: folder; each of these trainings has a folder below it.
 
     Returns:
         The chosen bundle, all trials, and what is known about each layer.
@@ -109,6 +113,8 @@ def optimize_auto(
         "name": name, "version": version, "license": license, "labels": labels, "preprocess": preprocess,
         "input_shapes": input_shapes, "example_inputs": example_inputs,
     }  # fmt: skip
+    training = {"train_data": train_data, "train_split": train_split, "checkpoint": checkpoint}
+    check_training(loaded, train_data)
     clock = Clock(progress)
     with clock.stage("load"), placed(recipe):
         bench, samples = open_bench(model, loaded, calibration, **options)
@@ -117,7 +123,7 @@ def optimize_auto(
     with clock.stage("original") as within:
         shapes = {p.name: tuple(p.shape) for p in bench.inputs}
         judge = judge_of(model, bench, examples, metric, within, example_inputs=example_inputs, shapes=shapes)
-        search = Search(model, bench, goal, examples, judge, samples, {**options, **training}, clock)
+        search = Search(model, bench, goal, examples, judge, samples, options, training, clock)
         dense = search.dense()
     with clock.stage("times") as within:
         costs = layer_costs(bench, sparsities, progress=within)

@@ -110,7 +110,8 @@ class Bench:
         return build(made.plan, made.weights, b"{}", [(e.backend, e.payload) for e in plan.externs])
 
     def recipe_for(self, chosen: Mapping[str, float]) -> Recipe:
-        """The recipe that prunes each layer of ``chosen`` to its sparsity and leaves the other layers dense."""
+        """The recipe that prunes each layer of ``chosen`` to its sparsity and leaves the other layers dense; where
+        nothing is chosen, it trains nothing either."""
         rules = [
             LayerRule(
                 match=_exactly(layer.name),
@@ -123,7 +124,8 @@ class Bench:
         changes: dict[str, Any] = {"layers": (*self.step.layers, *rules), "distribution": "uniform"}
         if nm_of(self.step.pattern) is None:
             changes["sparsity"] = 0.0  # every layer that it prunes has a rule of its own now
-        return self.recipe.model_copy(update={"sparsify": self.step.model_copy(update=changes)})
+        train = self.recipe.train if chosen else None
+        return self.recipe.model_copy(update={"sparsify": self.step.model_copy(update=changes), "train": train})
 
     def _mask(self, layer: Prunable, share: float) -> npt.NDArray[np.bool_]:
         """What is kept, ``[R, K]``, of a layer at a sparsity, as ``prune`` decides on the float graph."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +60,7 @@ class Search:
 
     Attributes:
         model: as given to :func:`gossamer.optimize`, with ``options`` for it and ``samples`` for calibration.
+        training: ``train_data``, ``train_split`` and ``checkpoint`` of :func:`gossamer.optimize`.
         judge: accuracy on ``examples``.
         bundles: what was built, by trial name.
     """
@@ -69,6 +72,7 @@ class Search:
     judge: Judge
     samples: Any
     options: dict[str, Any]
+    training: dict[str, Any]
     clock: Clock
     bundles: dict[str, OptimizeResult] = field(default_factory=dict)
 
@@ -76,7 +80,8 @@ class Search:
         """One bundle, its accuracy on all examples, and its latency beside the dense one's."""
         from gossamer_runtime import Session
 
-        made = optimize(self.model, recipe, self.samples, key=False, **self.options)
+        training = self._training(recipe)
+        made = optimize(self.model, recipe, self.samples, key=False, **self.options, **training)
         self.bundles[name] = made
         with Session(made.data, verify=False, allow_unverified_code=True, threads=recipe.target.threads) as session:
             found = evaluate.of_bundle(session, self.examples, self.bench.output)
@@ -95,6 +100,18 @@ class Search:
             made.sparsity_percent,
             self.goal.meets(loss.drop, us),
         )
+
+    def _training(self, recipe: Recipe) -> dict[str, Any]:
+        """The options of a bundle's training; each recipe has checkpoints of its own below the folder."""
+        from gossamer.recipe import canonical
+
+        if recipe.train is None:
+            return {}
+        folder = self.training.get("checkpoint")
+        if folder is None:
+            return self.training
+        own = hashlib.sha256(canonical(recipe).encode()).hexdigest()[:16]
+        return {**self.training, "checkpoint": Path(folder) / own}
 
     def dense(self) -> Trial:
         """The model as given: nothing pruned, nothing trained, every layer stored and run dense."""
