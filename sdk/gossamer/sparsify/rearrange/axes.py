@@ -25,6 +25,8 @@ class Axes:
     def __init__(self) -> None:
         self.variables = Variables()
         self._layouts: dict[ir.Value, list[Layout | None]] = {}
+        self.read: set[ir.Value] = set()
+        """Values whose axes were asked for since it was last emptied."""
 
     def of(self, value: ir.Value | None) -> list[Layout | None]:
         """One layout per axis.
@@ -34,6 +36,7 @@ class Axes:
         """
         if value is None:
             raise NotFollowedError("an input is missing")
+        self.read.add(value)
         if value not in self._layouts:
             shape = value.const_value.shape if value.const_value is not None else value.shape
             if shape is None:

@@ -26,11 +26,16 @@ def follow(model: ir.Model) -> Axes:
         reason = f"{name_of(node)} is not followed"
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if rule is not None:
+            axes.read.clear()
             try:
                 rule(axes, node)
-                continue
             except NotFollowedError as error:
                 reason = f"{name_of(node)} is not followed: {error}"
+            else:
+                for value in node.inputs:  # shapes, bounds and the like are no channels
+                    if value is not None and value not in axes.read:
+                        axes.pin_value(value, f"a parameter of {name_of(node)}")
+                continue
         for value in (*node.inputs, *node.outputs, *_captured(node)):
             axes.pin_value(value, reason)
     for value in model.graph.inputs:

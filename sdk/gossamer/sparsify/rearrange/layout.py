@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 _FIXED = -1
 MAX_SEGMENTS = 4096
-"""An axis cut finer than this is fixed: nothing is gained by permuting so few channels at a time."""
+"""Copies of an axis behind each other that are followed at most."""
 
 Order = npt.NDArray[np.intp]
 """A permutation: position ``i`` takes what position ``order[i]`` held."""
@@ -87,10 +87,19 @@ class Variables:
     def resolve(self, layout: Layout) -> Layout:
         """``layout`` in terms of variables that are bound to nothing else."""
         found: list[Segment] = []
-        for segment in layout:
-            bound = self._bound.get(segment.variable)
-            found += (segment,) if bound is None else scaled(self.resolve(bound), segment.inner)
+        waiting = list(reversed(layout))
+        while waiting:
+            segment = waiting.pop()
+            if segment.variable in self._bound:
+                waiting += reversed(self._expanded(segment))
+            else:
+                found.append(segment)
+        if len(layout) == 1 and layout[0].variable in self._bound and layout[0].inner == 1:
+            self._bound[layout[0].variable] = tuple(found)  # a shorter way the next time
         return tuple(found)
+
+    def _expanded(self, segment: Segment) -> Layout:
+        return scaled(self._bound[segment.variable], segment.inner)
 
     def pin(self, layout: Layout, reason: str) -> None:
         """Fixes everything along an axis."""
@@ -109,15 +118,23 @@ class Variables:
         """
         if width(one) != width(other):
             raise ValueError(f"axes of {width(one)} and {width(other)} positions cannot be tied")
-        while True:
-            one, other = self.resolve(one), self.resolve(other)
-            if max(len(one), len(other)) > MAX_SEGMENTS:
-                self.pin(one, reason)
-                self.pin(other, reason)
-            pair = _first_difference(one, other)
-            if pair is None:
-                return
-            self._settle(*pair, reason)
+        left, right = list(reversed(one)), list(reversed(other))
+        while left:
+            a, b = left.pop(), right.pop()
+            for stack, segment, partner, beside in ((left, a, right, b), (right, b, left, a)):
+                if segment.variable in self._bound:
+                    stack += reversed(self._expanded(segment))
+                    partner.append(beside)
+                    break
+            else:
+                if a.fixed and b.fixed:
+                    common = min(a.width, b.width)
+                    left += fixed(a.width - common, a.reason)
+                    right += fixed(b.width - common, b.reason)
+                elif a != b:
+                    self._settle(a, b, reason)
+                    left.append(a)
+                    right.append(b)
 
     def _settle(self, a: Segment, b: Segment, reason: str) -> None:
         """One step towards making two segments that start at the same position equal."""
@@ -133,7 +150,7 @@ class Variables:
                 self._split(b, a.width // b.inner)
             else:
                 self._fix(a, b, reason)
-        elif a.inner % b.inner == 0:
+        elif a.inner % b.inner == 0 and (a.inner != b.inner or a.variable < b.variable):  # the older one stays
             self._bound[b.variable] = (Segment(a.variable, a.size, a.inner // b.inner),)
         elif b.inner % a.inner == 0:
             self._bound[a.variable] = (Segment(b.variable, b.size, b.inner // a.inner),)
@@ -146,20 +163,6 @@ class Variables:
     def _fix(self, a: Segment, b: Segment, reason: str) -> None:
         for segment in {a.variable: a, b.variable: b}.values():
             self._bound[segment.variable] = fixed(segment.size, reason)
-
-
-def _first_difference(one: Layout, other: Layout) -> tuple[Segment, Segment] | None:
-    """The first two segments that start together and are not the same; of fixed ones, what is left from there."""
-    left, right = list(one), list(other)
-    while left and right:
-        a, b = left.pop(0), right.pop(0)
-        if a.fixed and b.fixed:
-            common = min(a.width, b.width)
-            left[:0] = fixed(a.width - common, a.reason)
-            right[:0] = fixed(b.width - common, b.reason)
-        elif a.fixed != b.fixed or a != b:
-            return a, b
-    return None
 
 
 def positions(layout: Layout, orders: Mapping[int, Order]) -> Order:

@@ -152,7 +152,13 @@ class Problem:
         # Layers that cut the channels elsewhere into blocks cannot share the groups: the larger part decides.
         length, phase = max(by_cut, key=lambda key: sum(use.part.matrix.size for use in by_cut[key]))
         group = (phase + np.arange(size)) // length
-        found = [(use.part.threshold, *_places(use, group, phase)) for use in by_cut[length, phase]]
+        sums: dict[tuple[Part, bool], Floats] = {}
+        for use in by_cut[length, phase]:
+            if (use.part, use.rows) not in sums:
+                sums[use.part, use.rows] = use.part.along(use.rows)
+        found = [
+            (use.part.threshold, *_places(use, sums[use.part, use.rows], group, phase)) for use in by_cut[length, phase]
+        ]
         counts = tuple(magnitude.shape[1] for _, magnitude, _ in found)
         if not any(counts) or group[0] == group[-1]:
             return None
@@ -191,13 +197,12 @@ class Problem:
         return list(self._uses)
 
 
-def _places(use: _Use, group: npt.NDArray[np.intp], phase: int) -> tuple[Floats, Floats]:
+def _places(use: _Use, whole: Floats, group: npt.NDArray[np.intp], phase: int) -> tuple[Floats, Floats]:
     """Magnitudes ``[channels, places]`` of a use, and what else lies in its blocks ``[groups, places]``.
 
     Places where no block could come near the threshold whatever the order are left out.
     """
     assert use.part.threshold is not None
-    whole = use.part.along(use.rows)
     magnitude = whole[use.start : use.start + len(group)]
     around = np.zeros(((int(group[-1]) + 1) * use.length, whole.shape[1]), dtype=np.float32)
     inside = whole[use.start - phase : use.start - phase + len(around)]

@@ -64,8 +64,9 @@ def rearrange(
         ModelError: a weight is NaN or infinite.
         InputError: ``seconds`` is no positive number, or ``effort`` is negative.
 
-    Source: "1xN Pattern for Pruning Convolutional Neural Networks", arXiv 2105.14713, section on filter rearrangement;
-    whole-network rearrangement as named in SparseByteNN, arXiv 2310.19509.
+    Source: 1xN pattern, arXiv 2105.14713, abstract (output channels permuted so that like ones share a block, the next
+    layer's inputs with them); whole-network rearrangement as named by SparseByteNN, arXiv 2310.19509, abstract. The
+    search is our own.
     """
     from gossamer.sparsify.oneshot import planned
 
@@ -166,7 +167,7 @@ def _search(problem: Problem, rng: np.random.Generator, effort: int, deadline: f
             kept, made = problem.retained()
         if not kicks and gain <= MIN_ROUND_GAIN * best:
             plan = [kicks for kicks in plan if kicks]
-    return rounds, finished
+    return rounds, finished and not plan
 
 
 def _round(problem: Problem, rng: np.random.Generator, effort: int, deadline: float) -> bool:
@@ -205,6 +206,12 @@ def _held(part: Part) -> list[Held]:
 
 
 def _reasons(layout: Layout) -> list[tuple[str, int]]:
-    fixed = [(segment.reason, segment.width) for segment in layout if segment.fixed]
-    runs = [("every channel fills whole blocks by itself", s.size) for s in layout if not s.fixed and s.inner % 4 == 0]
-    return fixed + runs
+    found = []
+    for segment in layout:
+        if segment.fixed:
+            found.append((segment.reason, segment.width))
+        elif segment.inner % 4 == 0:
+            found.append(("every channel fills whole blocks by itself", segment.width))
+        elif segment.inner > 1:
+            found.append((f"channels of {segment.inner} neighbours straddle blocks: not searched", segment.width))
+    return found
