@@ -22,8 +22,8 @@ def write(tmp_path, text):
 def test_every_field_reads_as_written(tmp_path):
     text = HEAD + (
         "quantize: {}\ntrain:\n  method: rigl\n  options:\n    every: 8\n  epochs: 5\n  batch: 16\n"
-        "  learning_rate: 3e-4\n  weight_decay: 0\n  distill:\n    weight: 1\n    temperature: 4\n  squarehead: 0.5\n  quantization_aware: 2\n"
-        "  mirror: true\n  seed: 7\n"
+        "  learning_rate: 3e-4\n  weight_decay: 0\n  distill:\n    weight: 1\n    temperature: 4\n"
+        "  squarehead: 0.5\n  quantization_aware: 2\n  mirror: true\n  seed: 7\n"
     )
     train = load_recipe(write(tmp_path, text)).train
     assert (train.method, train.options, train.epochs, train.batch) == ("rigl", {"every": 8}, 5, 16)

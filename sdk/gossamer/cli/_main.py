@@ -22,7 +22,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Terminated(BaseException):
-    """SIGTERM as an exception, so that temporary files are removed on the way out."""
+    """SIGTERM as an exception, so that temporary files are removed on the way out.
+
+    ``came``: also where it made something else fail: a native module that it hits while loading raises an ImportError.
+    """
+
+    came = False
 
 
 def run(arguments: list[str]) -> int:
@@ -36,6 +41,7 @@ def run(arguments: list[str]) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)  # libraries log what becomes an error of ours anyway
     try:
+        _Terminated.came = False
         signal.signal(signal.SIGTERM, _terminate)
         _interrupt.install()
         from gossamer.cli._app import app
@@ -46,6 +52,8 @@ def run(arguments: list[str]) -> int:
     except GossamerError as e:
         if _interrupt.pressed():
             return _interrupted(debug, as_json)
+        if _Terminated.came:
+            return _terminated(debug, as_json)
         _trace(debug)
         _show(type(e).__name__, e.message, e.where, e.hint, e.exit_code, as_json)
         return e.exit_code
@@ -58,8 +66,7 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted(debug, as_json)
     except _Terminated:
-        _show("Terminated", "ended by SIGTERM; nothing half-written is left", None, None, EXIT_TERMINATED, as_json)
-        return EXIT_TERMINATED
+        return _terminated(debug, as_json)
     except OSError as e:
         if e.errno not in _FULL:
             return _defect(e, debug, as_json)
@@ -74,6 +81,8 @@ def run(arguments: list[str]) -> int:
     except Exception as e:
         if _interrupt.pressed():
             return _interrupted(debug, as_json)
+        if _Terminated.came:
+            return _terminated(debug, as_json)
         return _defect(e, debug, as_json)
     finally:
         logging.disable(logging.NOTSET)
@@ -84,6 +93,12 @@ def _interrupted(debug: bool, as_json: bool) -> int:
     _trace(debug)
     _show("Interrupted", "interrupted; nothing half-written is left", None, None, EXIT_INTERRUPTED, as_json)
     return EXIT_INTERRUPTED
+
+
+def _terminated(debug: bool, as_json: bool) -> int:
+    _trace(debug)
+    _show("Terminated", "ended by SIGTERM; nothing half-written is left", None, None, EXIT_TERMINATED, as_json)
+    return EXIT_TERMINATED
 
 
 def _defect(e: Exception, debug: bool, as_json: bool) -> int:
@@ -108,6 +123,7 @@ def _abandon_stdout() -> None:
 
 
 def _terminate(_number: int, _frame: object) -> None:
+    _Terminated.came = True
     raise _Terminated
 
 
