@@ -178,3 +178,13 @@ def test_the_graph_that_comes_out_is_the_graph_that_went_in(files):
     assert made.manifest["outputs"][0]["postprocessing"]["labels"] == ["a", "b", "c"]
     given = [n.name for n in ir.from_proto(proto).graph if n.op_type in ("Conv", "Gemm")]
     assert [row.name for row in made.layers] == given
+
+
+def test_channels_are_rearranged_once_before_training(files):
+    recipe = {**RECIPE, "sparsify": {**RECIPE["sparsify"], "rearrange": True}, "train": {"epochs": 2, "batch": 32}}
+    made = gossamer.optimize(
+        files / "model.onnx", recipe, files / "calibration.npy", train_data=files / "train.npz", key=False
+    )
+    rows = {row.name: row.sparsity_percent for row in made.layers}
+    assert rows["body.1.conv"] >= 75 and rows["body.3.conv"] >= 75
+    assert right(made.data, *task(300, 9)) > 0.6  # the function went through the training whole

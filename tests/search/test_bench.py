@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import gossamer
 from gossamer._errors import RecipeError
@@ -82,3 +84,35 @@ def test_a_recipe_that_prunes_nothing(case):
     with pytest.raises(RecipeError, match="prunes no layer") as caught:
         open_bench(case.model, recipe, case.calibration)
     assert "wide: excluded by the recipe" in caught.value.where
+
+
+def shuffled(path):
+    """The classifier with the channels between ``wide`` and ``narrow`` in another order: its blocks are torn apart."""
+    model = onnx.load(path)
+    order = np.random.default_rng(0).permutation(256)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w1", "b1", "w2"):
+            values = numpy_helper.to_array(tensor)
+            moved = values[:, order] if tensor.name == "w2" else values[order]
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(moved), tensor.name))
+    return model
+
+
+def test_a_rearranged_model_is_searched_in_an_order_that_suits_the_pattern(case):
+    recipe = load_recipe({**RECIPE, "sparsify": {**RECIPE["sparsify"], "rearrange": True}})
+    bench, _ = open_bench(shuffled(case.model), recipe, case.calibration)
+    plain, _ = open_bench(shuffled(case.model), load_recipe(RECIPE), case.calibration)
+
+    def retained(found):
+        whole, kept = (
+            next(op.weights.dense for op in found.plan(chosen).ops if op.name == "narrow")
+            for chosen in ({}, {"narrow": 0.75})
+        )
+        return np.abs(kept.astype(int)).sum() / np.abs(whole.astype(int)).sum()
+
+    assert retained(bench) > retained(plain) + 0.02
+    assert zeros(bench.plan({"narrow": 0.75}))["narrow"] == pytest.approx(0.75, abs=0.03)
+    with Session(bench.candidate({}), verify=False) as ours, Session(plain.candidate({}), verify=False) as theirs:
+        for row in case.x[:4]:  # the same function, bit for bit: integers add up in any order
+            np.testing.assert_array_equal(ours.run(row[None]), theirs.run(row[None]))
+    assert bench.recipe_for({"narrow": 0.75}).sparsify.rearrange

@@ -56,7 +56,7 @@ def train(
     """Trains the graph as the recipe says; returns the outcome and pruning's record of each layer by name.
 
     Args:
-        graph: as loaded; node names are filled in.
+        graph: as loaded; node names are filled in, and channels rearranged where the recipe says so.
         ports: the inputs.
         data: examples; see :func:`gossamer.search.read.read_examples`.
         labels: names of the classes.
@@ -73,7 +73,14 @@ def train(
 
     records = {}
     if recipe.sparsify is not None:
-        records = {layer.name: layer for layer in prune(copied(graph), recipe.sparsify).layers}
+        step = recipe.sparsify
+        if step.rearrange:
+            from gossamer.sparsify.rearrange import rearrange
+
+            rearrange(graph, step)
+            step = step.model_copy(update={"rearrange": False})
+            recipe = recipe.model_copy(update={"sparsify": step})
+        records = {layer.name: layer for layer in prune(copied(graph), step).layers}
     inputs = _scaled(graph, recipe, ports)
     output = _output(graph, labels)
     examples = read_examples(data, inputs, classes_of(output), split=split).prepare()

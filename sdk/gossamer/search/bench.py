@@ -135,12 +135,12 @@ class Bench:
 
 
 def uniform(step: SparsifyStep, share: float) -> SparsifyStep:
-    """The step with every layer that it prunes at one sparsity; n:m keeps its own."""
+    """The step with every layer that it prunes at one sparsity, channels in the order they have; n:m keeps its own."""
     rules = tuple(
         rule.model_copy(update={"sparsity": share if rule.pattern and nm_of(rule.pattern) is None else None})
         for rule in step.layers
     )
-    changes: dict[str, Any] = {"layers": rules, "distribution": "uniform"}
+    changes: dict[str, Any] = {"layers": rules, "distribution": "uniform", "rearrange": False}
     if nm_of(step.pattern) is None:
         changes["sparsity"] = share
     return step.model_copy(update=changes)
@@ -231,6 +231,11 @@ def open_bench(
     )
     assert recipe.sparsify is not None
     layers, dense = prunable(graph, recipe.sparsify)
+    if recipe.sparsify.rearrange:
+        # Once, for a middling sparsity: what each bundle's own order adds to that is seen when it is measured.
+        from gossamer.sparsify.rearrange import rearrange
+
+        rearrange(graph, uniform(recipe.sparsify, 0.75))
     samples = _optimize._calibrate(job, graph, ports, calibration)
     original = copied(graph)
     graph = _optimize._quantize(job, graph, samples)
