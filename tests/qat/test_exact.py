@@ -106,6 +106,17 @@ def test_every_layer_of_a_detector() -> None:
     assert np.median([np.unique(b).size for b in want[1:]]) > 100
 
 
+@pytest.mark.parametrize("name", exact_plans.PLANS)
+def test_all_numbers_of_a_plan_move_to_the_device(name: str) -> None:
+    """The meta device refuses to mix with the CPU, so a constant left behind shows."""
+    from gossamer.quantize.qat import PlanModule
+
+    plan = exact_plans.PLANS[name](DType.S8)
+    inputs = [torch.empty(t.shape, dtype=torch.int8, device="meta") for t in plan.inputs]
+    made = PlanModule(plan).to("meta").raw(*inputs)
+    assert all(y.is_meta and tuple(y.shape) == t.shape for y, t in zip(made, plan.outputs, strict=True))
+
+
 def test_sums_past_the_exact_integers_of_float32_are_taken_in_double() -> None:
     from gossamer.quantize.qat.exact.products import exact_type
 

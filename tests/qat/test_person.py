@@ -28,14 +28,14 @@ def photos(data: Path, split: str, count: int) -> Array:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
 
 
-def fine_tuned(name: str, data: Path, **options: Any) -> Any:
+def fine_tuned(name: str, data: Path) -> Any:
     from gossamer.quantize.qat import prepare_qat
 
     model: ir.Model = shipped() if name == "shipped" else person_model(name)
-    q = prepare_qat(model, photos(data, "train", 16), **options)
-    before = {n: p.detach().clone() for n, p in q.named_parameters()}
+    q = prepare_qat(model, photos(data, "train", 16))
+    before = {n: p.detach().clone() for n, p in q.named_parameters() if p.dim() > 1}
     train(q, photos(data, "train", 16)[:8], steps=2, lr=0.01 if name == "shipped" else 5e-4)
-    assert all(not torch.equal(before[n], p) for n, p in q.named_parameters())
+    assert all(not torch.equal(w, q.get_parameter(n)) for n, w in before.items())
     return q
 
 
@@ -64,10 +64,12 @@ def test_the_bundle_decides_the_same_on_the_whole_test_split(name: str, data_dir
 @pytest.mark.slow
 def test_training_under_quantisation_lowers_the_loss_on_the_device(data_dir: Path) -> None:
     """Photos that the network is trained on: the loss of the exact logits falls."""
-    q = fine_tuned("v1-0.25", data_dir, activation_scales="learned")
+    from gossamer.quantize.qat import prepare_qat
+
+    q = prepare_qat(shipped(), photos(data_dir, "train", 16), activation_scales="learned")
     x = torch.from_numpy(photos(data_dir, "train", 16))
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 2, 16))
     before = float(torch.nn.functional.cross_entropy(q.exact(x), labels))
-    train(q, x.numpy(), steps=30, lr=0.01, scale_lr=1e-4)
+    train(q, x.numpy(), steps=30, lr=2e-3, scale_lr=2e-5)
     after = float(torch.nn.functional.cross_entropy(q.exact(x), labels))
-    assert after < 0.5 * before
+    assert after < 0.2 * before

@@ -174,6 +174,36 @@ def test_weights_behind_constant_arithmetic_get_an_initializer_of_their_own() ->
         np.testing.assert_allclose(network(torch.from_numpy(x)).numpy(), onnxruntime(trained, {"x": x})[0], rtol=1e-5)
 
 
+def test_biases_in_nodes_of_their_own_train_too() -> None:
+    from gossamer.trainable import TrainableGraph
+    from tests.compile.support import model, node, normal
+
+    nodes = [
+        node("Conv", ["x", "v"], ["c"]),
+        node("Add", ["o", "c"], ["d"]),
+        node("Flatten", ["d"], ["f"]),
+        node("MatMul", ["f", "w"], ["m"]),
+        node("Add", ["m", "b"], ["n"]),
+        node("Add", ["n", "shift"], ["y"]),
+    ]
+    consts = {"v": normal(3, 2, 1, 1), "o": normal(3, 1, 1), "w": normal(12, 4), "b": normal(4), "shift": normal(4)}
+    proto = model(nodes, {"x": (1, 2, 2, 2)}, ["y"], consts)
+    network = TrainableGraph(ir.from_proto(proto))
+    assert [n for n, _ in network.named_parameters()] == [
+        "Conv_c.weight", "Add_d.bias", "MatMul_m.weight", "Add_n.bias",
+    ]  # fmt: skip
+    train_one_step(network, torch.from_numpy(normal(2, 2, 2, 2)), lr=0.01)
+    made = {n: v.const_value.numpy() for n, v in network.to_onnx().graph.initializers.items()}  # type: ignore[union-attr]
+    assert all(made[n].shape == c.shape for n, c in consts.items())
+    assert {n for n, c in consts.items() if np.array_equal(made[n], c)} == {"shift"}
+
+
+def test_files_are_loaded() -> None:
+    from gossamer.trainable import TrainableGraph
+
+    assert list(TrainableGraph(person.model_path()).names) == list(TrainableGraph(shipped()).names)
+
+
 def test_a_copy_has_layers_of_its_own_and_state_dicts_resume() -> None:
     from gossamer.trainable import TrainableGraph
 

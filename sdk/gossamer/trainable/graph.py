@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Operator = Callable[[Builder, Node], None]
 
 OPERATORS: dict[str, Operator] = {
-    **layers.OPERATORS,
     **elementwise.OPERATORS,
     **movement.OPERATORS,
     **pooling.OPERATORS,
+    **layers.OPERATORS,
 }
 """How each ONNX operator becomes a step."""
 
@@ -41,16 +41,16 @@ class TrainableGraph(nn.Module):
 
     Weights of Conv, Gemm and MatMul live in ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Linear`` modules called like their
     nodes, so that :class:`gossamer.sparsify.training.Sparsifier` attaches as to any module. BatchNormalization becomes
-    ``nn.BatchNorm2d``: in ``train()`` it normalises by the batch and updates its statistics. The scales of layer norm
-    and the slopes of PRelu train too; every other constant stays as it is. Nodes that share their weights and settings
-    share a layer.
+    ``nn.BatchNorm2d``: in ``train()`` it normalises by the batch and updates its statistics. Biases that the graph adds
+    in a node of their own, the scales of layer norm and the slopes of PRelu train too; every other constant stays as it
+    is. Nodes that share their weights and settings share a layer.
 
     Inputs and outputs are those of the model, batch first; whatever batch the model was exported for, any multiple of
     it runs (a model exported for 1 takes any batch).
 
     Args:
-        model: float32 ONNX, opset 13 or later; not changed. ``gossamer.load`` makes one from .onnx, .pt2, .tflite and
-            torch modules.
+        model: float32 ONNX (opset 13 or later) as ``onnx_ir.Model``, or anything else that ``gossamer.load`` takes:
+            a path of an .onnx, .pt2 or .tflite file, bytes. Not changed.
         freeze_batch_norm: keep the statistics (and normalise by them) in training, too.
         input_shapes: fixes dimensions that the model leaves open, by input name. An open first one is the batch.
 
@@ -65,13 +65,17 @@ class TrainableGraph(nn.Module):
 
     def __init__(
         self,
-        model: ir.Model,
+        model: Any,
         *,
         freeze_batch_norm: bool = False,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.freeze_batch_norm = freeze_batch_norm
+        if not isinstance(model, ir.Model):
+            from gossamer._load import load
+
+            model = load(model)
         self._model = ir.serde.deserialize_model(ir.serde.serialize_model(model))
         name_nodes(self._model)
         g = from_model(self._model, _shapes(self._model, input_shapes or {}))

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.compile.graph import Array, Node
+from gossamer.trainable.elementwise import binary
 from gossamer.trainable.step import Builder, merged, require, split, transposed
 from gossamer.trainable.windows import window_of
 
+_BIASED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 
 
@@ -226,6 +228,41 @@ def prelu(b: Builder, node: Node) -> None:
     b.step(node, partial(_run_prelu, rank=b.rank(node.inputs[0])), node.inputs[:1], layer=layer)
 
 
+class Offset(nn.Module):
+    """A bias that the graph adds in a node of its own, shaped as in ONNX."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+
+def _run_offset(layer: nn.Module, x: Tensor, rank: int) -> Tensor:
+    bias = layer.bias
+    assert isinstance(bias, Tensor)
+    return x + bias.reshape(1, *[1] * (rank - bias.dim()), *bias.shape)
+
+
+def add(b: Builder, node: Node) -> None:
+    """Add; a constant with one number per output of the convolution or matrix product before it trains as its bias."""
+    for index in (0, 1):
+        x, constant = node.inputs[1 - index], b.g.const(node.inputs[index])
+        maker = b.g.producer(x)
+        if constant is None or constant.dtype != np.float32 or maker is None or maker.op_type not in _BIASED:
+            continue
+        if b.array(maker.inputs[1]) is None:
+            continue
+        shape, axis = b.shape(x), 1 if maker.op_type.startswith("Conv") else b.rank(x) - 1
+        full = (1,) * (len(shape) - constant.ndim) + constant.shape
+        if len(full) != len(shape) or constant.size != shape[axis] or full[axis] != shape[axis]:
+            continue
+        layer = Offset(constant.shape)
+        b.register(node, layer)
+        b.tie(layer, "bias", node, index, constant)
+        b.step(node, partial(_run_offset, rank=len(shape)), [x], layer=layer)
+        return
+    binary(b, node)
+
+
 def dropout(b: Builder, node: Node) -> None:
     """Dropout, active in training with the ratio that the graph gives."""
     ratio = b.numbers(node, 1, "ratio") if node.input(1) else [node.attrs.get("ratio", 0.5)]
@@ -245,4 +282,5 @@ OPERATORS = {
     "InstanceNormalization": instance_norm,
     "PRelu": prelu,
     "Dropout": dropout,
+    "Add": add,
 }

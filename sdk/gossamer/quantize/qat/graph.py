@@ -31,7 +31,8 @@ class QuantizedGraph(TrainableGraph):
     Made by :func:`gossamer.quantize.qat.prepare_qat`. Layers with quantised weights are ``nn.Conv2d``, ``nn.Conv1d``
     and ``nn.Linear`` called like their nodes, so a ``Sparsifier`` attaches; layers that the model leaves in float stay
     float. ``forward`` is float arithmetic with fake quantisation (for training, and near the device's result);
-    :meth:`exact` is the device's result.
+    :meth:`exact` is the device's result. Train in float32 (TF32 will do): bfloat16 has fewer digits than the scales of
+    int8 need.
 
     Args:
         model: QDQ ONNX, per-tensor 8-bit activations.
