@@ -169,3 +169,38 @@ def tools() -> dict[str, str]:
 def _floats(value: Any) -> list[float]:
     values = [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
     return [] if not any(values) else values
+
+
+def kernels(data: bytes) -> dict[str, Any]:
+    """Operator records of the core by name: kernel, type, MACs on this machine."""
+    from gossamer_runtime import BackendError, Session
+    from gossamer_runtime._session import op_infos
+
+    try:
+        with Session(data, verify=False, allow_unverified_code=True) as session:  # our own bytes, made just now
+            return {info.name: info for info in op_infos(session)}
+    except BackendError:
+        return {}  # the bundle is for a device that has the backend
+
+
+def layer(record: Any, choice: Any, pruned: Any, infos: Mapping[str, Any], sources: Mapping[str, str]) -> pb.Layer:
+    """The record of one weighted operator: as encoded, as chosen, as pruned, and as it runs on this machine."""
+    info = infos.get(record.name)
+    reasons = [choice.reason if choice is not None else "", record.reason, pruned.reason if pruned is not None else ""]
+    return pb.Layer(
+        name=record.name,
+        source=sources.get(record.name, ""),
+        kind=info.kind if info is not None else "",
+        dtype=info.dtype if info is not None else "",
+        pruned_pattern=choice.asked if choice is not None else record.asked,
+        pattern=record.pattern,
+        sparsity_percent=round(100.0 * record.sparsity, 4),
+        weights=record.weights,
+        macs=info.macs if info is not None else 0,
+        stored_bytes=record.stored_bytes,
+        dense_bytes=record.dense_bytes,
+        kernel=info.kernel if info is not None else "",
+        dense_us=round(choice.dense_us or 0.0, 3) if choice is not None else 0.0,
+        sparse_us=round(choice.sparse_us or 0.0, 3) if choice is not None else 0.0,
+        reason="; ".join(dict.fromkeys(r for r in reasons if r)),
+    )
