@@ -91,7 +91,8 @@ def test_progress_reports_every_stage(home):
             ended.add(stage)
 
     gossamer.optimize(small_network(), RECIPE, np.zeros((2, 3, 16, 16), np.float32), key=False, progress=progress)
-    assert tuple(seen) == STAGES and ended == set(STAGES)
+    expected = [stage for stage in STAGES if stage != "train"]  # the recipe does not
+    assert seen == expected and ended == set(expected)
 
 
 def test_interrupt_between_stages_leaves_nothing(home, tmp_path):
