@@ -32,7 +32,7 @@ def force(norms: Tensor, k: int) -> Tensor:
     others = values.sum(dtype=torch.float64) - (top.cumsum(0, dtype=torch.float64) - top)
     # Of the r that meet the second inequality the largest meets the first, too.
     met = top <= others / torch.arange(k, 0, -1, device=top.device)
-    met[-1] = True  # it is, but for rounding
+    met[-1:].fill_(True)  # it is, but for rounding
     large = values > top.gather(0, met.int().argmax(dim=0, keepdim=True))
     tau = (values * ~large).sum() / (k - large.sum())
     return torch.maximum(values, tau)
