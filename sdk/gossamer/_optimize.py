@@ -119,11 +119,7 @@ def optimize(
     from gossamer.recipe import load_recipe, placed
 
     loaded_recipe = load_recipe(recipe)
-    if output is not None:
-        _atomic.check_target(output)
-        paths = isinstance(model, (str, os.PathLike)) and Path(model).exists() and Path(output).exists()
-        if paths and Path(output).samefile(model):
-            raise OutputError("the bundle would replace its model", where=str(output), hint="give another -o")
+    _check_output(model, output)
     private = _private(key)
     job = _Job(loaded_recipe, pb.Manifest(), progress)
     if loaded_recipe.train is not None or train_data is not None:
@@ -180,6 +176,16 @@ def optimize(
         lowering=report.as_dict(),
         training=job.training,
     )
+
+
+def _check_output(model: Any, output: str | os.PathLike[str] | None) -> None:
+    """Refuses a place that cannot be written, or that is the model's own, before any work."""
+    if output is None:
+        return
+    _atomic.check_target(output)
+    paths = isinstance(model, (str, os.PathLike)) and Path(model).exists() and Path(output).exists()
+    if paths and Path(output).samefile(model):
+        raise OutputError("the bundle would replace its model", where=str(output), hint="give another -o")
 
 
 def _private(key: Any) -> Any:

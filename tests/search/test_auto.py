@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import gossamer
-from gossamer._errors import CalibrationError, InputError, MismatchError, RecipeError
+from gossamer._errors import CalibrationError, InputError, MismatchError, OutputError, RecipeError
 from gossamer.bundle.verify import verify
 from gossamer.search.auto import STAGES, optimize_auto
 from gossamer.search.result import ConstraintError
@@ -161,6 +161,11 @@ def test_the_bundle_is_signed(case, home):
 def test_arguments_that_make_no_sense(case, options, error, message):
     with pytest.raises(error, match=message):
         search(case, **options)
+
+
+def test_the_bundle_does_not_replace_its_model(case):
+    with pytest.raises(OutputError, match="would replace its model"):
+        search(case, max_accuracy_drop=0.1, output=case.model)
 
 
 def test_recipes_that_cannot_be_searched(case):

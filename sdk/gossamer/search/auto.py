@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gossamer import _atomic
 from gossamer._errors import InputError, RecipeError
-from gossamer._optimize import Progress, _private
+from gossamer._optimize import Progress, _check_output, _private
 from gossamer.finetune.stage import check as check_training
 from gossamer.search import finish
 from gossamer.search.bench import open_bench
@@ -106,8 +105,7 @@ def optimize_auto(
                 hint="its pattern and the layers that it names count, its sparsity is found: try 1x4-75-int8",
             )
         check_target(loaded.target)
-    if output is not None:
-        _atomic.check_target(output)
+    _check_output(model, output)
     private = _private(key)
     options: dict[str, Any] = {
         "name": name, "version": version, "license": license, "labels": labels, "preprocess": preprocess,
