@@ -77,6 +77,26 @@ def fit(options: argparse.Namespace) -> None:
         print(f"{name}: val balanced accuracy {r['balanced_accuracy']['value']:.4f}, AUC {r['roc_auc']:.4f}")
 
 
+def collect(options: argparse.Namespace) -> None:
+    """Bring the networks of runs to their operating points, prune the dense ones in one shot, write the manifest."""
+    from gossamer.person.collect import collect as gather
+    from gossamer.person.dataset import PersonDataset
+
+    made = gather(
+        PersonDataset(options.data), options.start, options.run, options.output, one_shot_of=options.one_shot_of
+    )
+    print(f"{len(made)} networks in {options.output}")
+
+
+def starts(options: argparse.Namespace) -> None:
+    """Give the dense networks of runs the names that ``from:`` takes, and rearrange their channels."""
+    from gossamer.person.collect import write_starts
+    from gossamer.recipe import SparsifyStep
+
+    step = SparsifyStep(pattern="1x4", sparsity=options.rearrange) if options.rearrange else None
+    print(" ".join(write_starts(options.run, options.output, step)))
+
+
 def ship(options: argparse.Namespace) -> None:
     """Export the candidate that is best on val, read test once, write ONNX, JSON card and Markdown card."""
     from gossamer.person.card import ship_run
@@ -139,6 +159,20 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--train-limit", type=int, help="use only so many training photos (trial runs)")
     part.add_argument("--val-limit", type=int, help="use only so many val photos (trial runs)")
     part.set_defaults(run_command=fit)
+
+    part = commands.add_parser("starts", help="name the dense networks of runs for +from:NAME")
+    part.add_argument("--run", type=Path, nargs="+", required=True, help="folders written by fit")
+    part.add_argument("--rearrange", type=float, help="also with channels rearranged for this share of zeros in 1x4")
+    part.add_argument("-o", "--output", type=Path, required=True, help="folder for --init")
+    part.set_defaults(run_command=starts)
+
+    part = commands.add_parser("collect", help="networks of runs at their operating points, with a manifest")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--start", type=Path, nargs="*", default=[], help="runs whose networks others start from")
+    part.add_argument("--run", type=Path, nargs="+", required=True, help="folders written by fit")
+    part.add_argument("--one-shot-of", nargs="*", default=[], help="dense networks to prune in one shot, too")
+    part.add_argument("-o", "--output", type=Path, required=True)
+    part.set_defaults(run_command=collect)
 
     part = commands.add_parser("ship", help="choose by val, measure on test, write ONNX and model card")
     part.add_argument("--data", type=Path, required=True, help="folder of person128")
