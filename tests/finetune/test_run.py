@@ -160,6 +160,7 @@ def test_int8_epochs_give_a_quantised_graph_with_the_same_zeros(small):
     samples = [{"image": row[None]} for row in small.x[:16]]
     tuned = tune(small, quantising(), calibration=samples)
     assert [(e.phase, e.number) for e in tuned.epochs] == [("sparse", 1), ("sparse", 2), ("int8", 1), ("int8", 2)]
+    assert [e.sparsity for e in tuned.epochs][1:] == [0.75] * 3
     for node in ("body.1.conv", "body.3.conv"):
         stored = int8_weights(tuned.model, node)
         assert stored.dtype == np.int8 and (stored == 0).mean() >= 0.75

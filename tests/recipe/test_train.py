@@ -42,7 +42,7 @@ def test_defaults_and_absence(tmp_path):
 def test_the_ready_recipe():
     recipe = load_recipe("1x4-75-gradual-int8")
     assert (recipe.sparsify.sparsity, recipe.train.method) == (0.75, "gradual-magnitude")
-    assert recipe.train.distill.weight == 0.5 and recipe.train.quantization_aware == 3
+    assert recipe.train.distill.weight == 0.9 and recipe.train.quantization_aware == 3
     assert '"train":{' in canonical(recipe)
 
 

@@ -50,6 +50,7 @@ class Phase:
         sparsifier: attached to the network already, or None.
         squarehead: attached likewise; it runs the teacher then.
         save: called with a state after each epoch.
+        held: share of zeros that the network holds where there is no sparsifier.
         done: epochs of this phase that are over.
     """
 
@@ -67,6 +68,7 @@ class Phase:
     squarehead: SquareHead | None = None
     save: Callable[[dict[str, Any]], object] | None = None
     progress: Callable[[int, int], None] | None = None
+    held: float = 0.0
     done: int = 0
     log: list[Epoch] = field(default_factory=list)
 
@@ -127,7 +129,7 @@ class Phase:
             losses, right, seen = losses + loss * size, right + hits, seen + size
             if self.progress:
                 self.progress(at + 1, self.total)
-        sparsity = 0.0 if self.sparsifier is None else self.sparsifier.sparsity
+        sparsity = self.held if self.sparsifier is None else self.sparsifier.sparsity
         return Epoch(self.name, number + 1, losses / seen, right / seen, sparsity)
 
     def _step(self, batch: Batch, epoch: int, number: int) -> tuple[float, int]:

@@ -226,6 +226,7 @@ class _Run:
             phase.load(saved)
         else:
             phase.log = list(self.log)
+        phase.held = phase.log[-1].sparsity
         phase.run()
         self.log = phase.log
         return network.to_onnx()
