@@ -1,0 +1,200 @@
+"""Quantisation-aware fine-tuning of a trained detector: the int8 network learns what its float self and teachers say.
+
+What comes out is judged by the runtime's own integer rule (:meth:`gossamer.quantize.qat.QuantizedGraph.exact`), so that
+a decision in training is the decision on the device.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gossamer._errors import InputError
+from gossamer._manifest import METADATA_KEY
+from gossamer.person import dataset as data
+from gossamer.person.augment import Augmentation
+from gossamer.person.bank import cumulative, fill
+from gossamer.person.ensemble import TeacherEnsemble
+from gossamer.person.onnx_export import to_onnx
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, model_metadata, person_probability
+from gossamer.person.teachers import Teacher
+
+if TYPE_CHECKING:
+    from gossamer.person.models import PersonNet
+    from gossamer.quantize.qat import QuantizedGraph
+
+CALIBRATION_PHOTOS = 100
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """One run.
+
+    Attributes:
+        steps: optimiser steps; 0 calibrates and trains nothing.
+        batch: views a step.
+        learning_rate: peak of AdamW's cosine schedule.
+        views: augmented views made at the start.
+        own: share (0..1) of the float network's own probability in the target; the rest is the teachers', or the label
+            without teachers.
+        scales: what moves the activations' scales: ``learned`` (LSQ), ``observed`` (running ranges) or ``fixed``.
+        without: sources that are not used.
+        seed: of views and draws.
+        augmentation: how views are made.
+    """
+
+    steps: int = 150
+    batch: int = 64
+    learning_rate: float = 2e-5
+    views: int = 4096
+    own: float = 0.7
+    scales: Literal["fixed", "learned", "observed"] = "observed"
+    without: tuple[str, ...] = ("tudstreet",)
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A detector after quantisation-aware training.
+
+    Attributes:
+        graph: to be asked with ``exact``, or saved with ``to_onnx``.
+        losses: mean loss of every tenth of the steps.
+        settings: of the run, as plain values.
+    """
+
+    graph: QuantizedGraph
+    losses: list[float]
+    settings: dict[str, Any]
+
+    def onnx(self) -> bytes:
+        """The QDQ model, serialised; ``gossamer.optimize`` compiles it without a quantize step."""
+        import onnx_ir as ir
+
+        return ir.to_proto(self.graph.to_onnx()).SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+    def scores(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float64]:
+        """Probability of a person, float64 [N], for uint8 [N, 96, 96, 3], by the integer rule of the device."""
+        snapshot = self.graph.snapshot()
+        out = []
+        for start in range(0, len(images), batch):
+            pixels = images[start : start + batch].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+            logits = snapshot(torch.from_numpy(np.ascontiguousarray(pixels)))
+            out.append(np.asarray(logits[0] if isinstance(logits, (list, tuple)) else logits))
+        return person_probability(np.concatenate(out))
+
+
+def calibration_images(people: data.PersonDataset) -> npt.NDArray[np.float32]:
+    """Evenly spread train photos as the network's input, float32 [100, 3, 96, 96]."""
+    rows = people.select("train")
+    count = min(CALIBRATION_PHOTOS, len(rows))
+    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+    pixels = people.images(chosen, size=INPUT_SIZE).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+    return np.ascontiguousarray(pixels)
+
+
+def quantize_aware(
+    network: PersonNet,
+    people: data.PersonDataset,
+    settings: QuantizeSettings | None = None,
+    *,
+    teachers: Sequence[Teacher] = (),
+    log: Callable[[str], None] = print,
+) -> Quantized:
+    """Fine-tune a trained network under the quantisation of the device; its zeros stay zeros.
+
+    Args:
+        network: trained, plain zeros, at its operating point; not changed.
+        people: its train split is used.
+        settings: of the run.
+        teachers: mark the views.
+        log: receives one line now and then.
+
+    Raises:
+        InputError: a loss is no number.
+    """
+    from gossamer import load
+    from gossamer.quantize.qat import prepare_qat
+
+    chosen = settings or QuantizeSettings()
+    network.eval()
+    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people)]
+    about = json.dumps(model_metadata(network.name, network.channels), sort_keys=True)
+    model = load(to_onnx(network, {METADATA_KEY: about}))
+    graph = prepare_qat(model, samples, activation_scales=chosen.scales, keep_zeros=True)
+    losses: list[float] = []
+    if chosen.steps:
+        losses = _train(graph, network, people, chosen, teachers, log)
+    return Quantized(graph, losses, asdict(chosen))
+
+
+def _train(
+    graph: QuantizedGraph,
+    network: PersonNet,
+    people: data.PersonDataset,
+    settings: QuantizeSettings,
+    teachers: Sequence[Teacher],
+    log: Callable[[str], None],
+) -> list[float]:
+    torch.manual_seed(settings.seed)
+    sources = sorted({p.source for p in people.select("train")})
+    rows = people.select("train", without=[s for s in settings.without if s in sources])
+    bank = fill(
+        torch.from_numpy(people.images(rows)).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(data.labels(rows)).float(),
+        torch.tensor([sources.index(p.source) for p in rows]),
+        torch.from_numpy(data.sampling_weights(rows)).float(),
+        settings.views,
+        settings.augmentation,
+        TeacherEnsemble(teachers) if teachers else None,
+        torch.Generator().manual_seed(settings.seed),
+        chunk=min(512, settings.views),
+    )
+    weights = cumulative(bank.weights(0))
+    optimiser = torch.optim.AdamW(graph.parameter_groups(settings.learning_rate))
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    losses: list[float] = []
+    total, every = 0.0, max(1, settings.steps // 10)
+    graph.train()
+    for step in range(settings.steps):
+        share = 0.5 * (1.0 + math.cos(math.pi * step / settings.steps)) * min(1.0, (step + 1) / every)
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * share
+        views, _, person, _ = bank.draw(weights, settings.batch)
+        views = views.contiguous()
+        with torch.no_grad():
+            own = torch.softmax(network(views), dim=1)[:, 1]
+        target = settings.own * own + (1.0 - settings.own) * person
+        log_p = torch.log_softmax(graph(views), dim=1)
+        loss = -(target * log_p[:, 1] + (1.0 - target) * log_p[:, 0]).mean()
+        now = float(loss.detach())
+        if not math.isfinite(now):
+            raise InputError(f"the loss is no number after step {step}", where="quantisation-aware training")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += now
+        if (step + 1) % every == 0:
+            losses.append(total / every)
+            log(f"step {step + 1} of {settings.steps}: loss {losses[-1]:.4f}")
+            total = 0.0
+    graph.eval()
+    return losses
+
+
+def write(folder: Path, name: str, network: PersonNet, made: Quantized) -> str:
+    """Write ``<name>.qdq.onnx`` beside the weights of ``network``; returns its name."""
+    from gossamer import _atomic
+
+    file = f"{name}.qdq.onnx"
+    _atomic.write(folder / file, made.onnx())
+    return file
