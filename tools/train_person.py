@@ -88,6 +88,24 @@ def collect(options: argparse.Namespace) -> None:
     print(f"{len(made)} networks in {options.output}")
 
 
+def quantize(options: argparse.Namespace) -> None:
+    """Fine-tune collected networks under the quantisation of the device."""
+    from gossamer.person.collect import quantize_collected
+    from gossamer.person.dataset import PersonDataset
+    from gossamer.person.quantized import QuantizeSettings
+    from gossamer.person.teachers import load_teachers
+
+    settings = QuantizeSettings(
+        steps=options.steps, batch=options.batch, learning_rate=options.learning_rate, views=options.views,
+        own=options.own, scales=options.scales, rebalance=not options.no_rebalance,
+    )  # fmt: skip
+    marks = load_teachers(options.teachers) if options.teachers else []
+    made = quantize_collected(
+        PersonDataset(options.data), options.networks, options.output, options.only, settings, teachers=marks
+    )
+    print(f"{len(made)} networks in {options.output}")
+
+
 def starts(options: argparse.Namespace) -> None:
     """Give the dense networks of runs the names that ``from:`` takes, and rearrange their channels."""
     from gossamer.person.collect import write_starts
@@ -95,6 +113,17 @@ def starts(options: argparse.Namespace) -> None:
 
     step = SparsifyStep(pattern="1x4", sparsity=options.rearrange) if options.rearrange else None
     print(" ".join(write_starts(options.run, options.output, step)))
+
+
+def bundles(options: argparse.Namespace) -> None:
+    """Choose, pack and sign the bundles that ship, with their cards."""
+    from gossamer.person.shipping import ship_bundles
+
+    made = ship_bundles(
+        options.data, options.records, options.runs, options.output, options.key, network=options.network
+    )
+    for entry in made:
+        print(f"{entry['name']}: {entry['description']}; test {entry['balanced_accuracy']['value']:.4f}")
 
 
 def ship(options: argparse.Namespace) -> None:
@@ -173,6 +202,30 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--one-shot-of", nargs="*", default=[], help="dense networks to prune in one shot, too")
     part.add_argument("-o", "--output", type=Path, required=True)
     part.set_defaults(run_command=collect)
+
+    part = commands.add_parser("quantize", help="quantisation-aware fine-tuning of collected networks")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--networks", type=Path, required=True, help="folder written by collect")
+    part.add_argument("--only", nargs="+", required=True, help="names or globs, such as 'v1-0.75-granet-1x4-0.9-s*'")
+    part.add_argument("--teachers", type=Path, help="file written by the teachers command")
+    part.add_argument("--steps", type=int, default=100)
+    part.add_argument("--batch", type=int, default=32)
+    part.add_argument("--views", type=int, default=4096)
+    part.add_argument("--learning-rate", type=float, default=2e-5)
+    part.add_argument("--own", type=float, default=1.0, help="share of the float network in the target, 0..1")
+    part.add_argument("--scales", choices=["fixed", "learned", "observed"], default="observed")
+    part.add_argument("--no-rebalance", action="store_true", help="leave the decision where the float network has it")
+    part.add_argument("-o", "--output", type=Path, required=True)
+    part.set_defaults(run_command=quantize)
+
+    part = commands.add_parser("bundles", help="choose, pack and sign the bundles that ship, with their cards")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--records", type=Path, required=True, help="folder written by tools.person_records")
+    part.add_argument("--runs", type=Path, required=True, help="the folder it read")
+    part.add_argument("--key", required=True, help="private key, by name or path")
+    part.add_argument("--network", help="take only networks of this name, such as v1-0.75")
+    part.add_argument("-o", "--output", type=Path, required=True, help="folder of the shipped files")
+    part.set_defaults(run_command=bundles)
 
     part = commands.add_parser("ship", help="choose by val, measure on test, write ONNX and model card")
     part.add_argument("--data", type=Path, required=True, help="folder of person128")

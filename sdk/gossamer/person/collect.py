@@ -5,10 +5,12 @@ Adds what needs no training: every dense network pruned in one shot.
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from gossamer.person.card import weights_file
 from gossamer.person.models import PersonNet, build
 from gossamer.person.operating_point import balanced
 from gossamer.person.preprocess import INPUT_SIZE
+from gossamer.person.quantized import QuantizeSettings, quantize_aware
+from gossamer.person.teachers import Teacher
 from gossamer.recipe import SparsifyStep
 from gossamer.sparsify.training import Sparsifier
 
@@ -89,6 +93,57 @@ def collect(
                 keep(cut, _name(pruned, recipe), pruned)
     _atomic.write(output / "manifest.json", (json.dumps(entries, indent=1) + "\n").encode())
     return entries
+
+
+def quantize_collected(
+    people: data.PersonDataset,
+    networks: Path,
+    output: Path,
+    wanted: Sequence[str],
+    settings: QuantizeSettings,
+    *,
+    teachers: Sequence[Teacher] = (),
+    log: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Fine-tune collected networks under quantisation; writes their weights, ``<name>.qdq.onnx`` and a manifest.
+
+    Goes on where it was interrupted: networks that are in the manifest of ``output`` with these settings are kept.
+
+    Args:
+        people: train and val are used.
+        networks: folder of :func:`collect`.
+        output: the folder; made when it is missing.
+        wanted: globs of names, such as ``v1-0.75-granet-1x4-0.9-s*``.
+        settings: of every run.
+        teachers: mark the views.
+        log: receives one line now and then.
+
+    Raises:
+        InputError: a glob names no network.
+    """
+    entries = json.loads((networks / "manifest.json").read_text(encoding="utf-8"))
+    stems = {e["file"].removesuffix(".pt"): e for e in entries}
+    for glob in wanted:
+        if not fnmatch.filter(stems, glob):
+            raise InputError(f"no network is called '{glob}'", where=str(networks / "manifest.json"))
+    output.mkdir(parents=True, exist_ok=True)
+    place = output / "manifest.json"
+    done = {e["file"]: e for e in json.loads(place.read_text(encoding="utf-8"))} if place.is_file() else {}
+    for name in sorted({n for glob in wanted for n in fnmatch.filter(stems, glob)}):
+        source = stems[name]
+        entry = {**source, "qdq": f"{name}.qdq.onnx", "settings": {**source["settings"], "quantize": asdict(settings)}}
+        if json.loads(json.dumps(entry)) == done.get(source["file"]):
+            continue
+        network = build(source["network"])
+        content = (networks / source["file"]).read_bytes()
+        network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        log(name)
+        made = quantize_aware(network, people, settings, teachers=teachers, log=log)
+        _atomic.write(output / entry["qdq"], made.onnx())
+        _atomic.write(output / source["file"], content)
+        done[source["file"]] = entry
+        _atomic.write(place, (json.dumps(list(done.values()), indent=1) + "\n").encode())
+    return list(done.values())
 
 
 def write_starts(runs: Sequence[Path], output: Path, rearrange_for: SparsifyStep | None = None) -> list[str]:

@@ -62,12 +62,16 @@ def to_markdown(report: EvaluationReport) -> str:
     from gossamer.person.evaluation import METHODS
 
     parts = [f"# Person detection: {_cell(report.model['file'])}", "\n".join(f"- {_cell(x)}" for x in lines(report))]
-    for t in tables(report):
-        rows = [f"| {' | '.join(map(_cell, r))} |" for r in t.rows]
-        head = [f"| {' | '.join(t.head)} |", f"|{' --- |' * len(t.head)}"]
-        parts.append("\n".join([f"## {t.title}", "", *([t.note, ""] if t.note else []), *head, *rows]))
+    parts += [table_markdown(t) for t in tables(report)]
     parts.append("## Methods\n\n" + "\n".join(f"- {name}: {text}" for name, text in METHODS.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def table_markdown(table: Table) -> str:
+    """One table as Markdown under a heading of the second level."""
+    rows = [f"| {' | '.join(map(_cell, r))} |" for r in table.rows]
+    head = [f"| {' | '.join(table.head)} |", f"|{' --- |' * len(table.head)}"]
+    return "\n".join([f"## {table.title}", "", *([table.note, ""] if table.note else []), *head, *rows])
 
 
 def to_html(report: EvaluationReport) -> str:

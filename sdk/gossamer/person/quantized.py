@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from gossamer.person.augment import Augmentation
 from gossamer.person.bank import cumulative, fill
 from gossamer.person.ensemble import TeacherEnsemble
 from gossamer.person.onnx_export import to_onnx
+from gossamer.person.operating_point import fit
 from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, model_metadata, person_probability
 from gossamer.person.teachers import Teacher
 
@@ -46,17 +46,19 @@ class QuantizeSettings:
         own: share (0..1) of the float network's own probability in the target; the rest is the teachers', or the label
             without teachers.
         scales: what moves the activations' scales: ``learned`` (LSQ), ``observed`` (running ranges) or ``fixed``.
+        rebalance: shift the decision to where the int8 network's own margins on val ask for it.
         without: sources that are not used.
         seed: of views and draws.
         augmentation: how views are made.
     """
 
-    steps: int = 150
-    batch: int = 64
+    steps: int = 100
+    batch: int = 32
     learning_rate: float = 2e-5
     views: int = 4096
-    own: float = 0.7
+    own: float = 1.0
     scales: Literal["fixed", "learned", "observed"] = "observed"
+    rebalance: bool = True
     without: tuple[str, ...] = ("tudstreet",)
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -134,7 +136,20 @@ def quantize_aware(
     losses: list[float] = []
     if chosen.steps:
         losses = _train(graph, network, people, chosen, teachers, log)
-    return Quantized(graph, losses, asdict(chosen))
+    made = Quantized(graph, losses, asdict(chosen))
+    if chosen.rebalance:
+        _rebalance(made, people)
+    return made
+
+
+def _rebalance(made: Quantized, people: data.PersonDataset) -> None:
+    """Moves the classifier's bias by the offset of :func:`gossamer.person.operating_point.fit` on val."""
+    rows = people.select("val")
+    p = made.scores(people.images(rows, size=INPUT_SIZE))
+    scale, offset = fit(np.log(p) - np.log1p(-p), data.labels(rows))
+    bias = dict(made.graph.named_parameters())["classifier.bias"]
+    with torch.no_grad():
+        bias.add_(bias.new_tensor([-0.5, 0.5]) * (offset / scale))
 
 
 def _train(
@@ -189,12 +204,3 @@ def _train(
             total = 0.0
     graph.eval()
     return losses
-
-
-def write(folder: Path, name: str, network: PersonNet, made: Quantized) -> str:
-    """Write ``<name>.qdq.onnx`` beside the weights of ``network``; returns its name."""
-    from gossamer import _atomic
-
-    file = f"{name}.qdq.onnx"
-    _atomic.write(folder / file, made.onnx())
-    return file
