@@ -9,7 +9,11 @@
     ├── InputError           10   an input of a run has the wrong name, type or shape (also a ValueError)
     ├── BackendError         13   an external backend is not installed or failed
     ├── LibraryError         15   the native core is missing or does not fit this package
-    └── OutOfMemoryError     16   an allocation failed (also a MemoryError)
+    ├── OutOfMemoryError     16   an allocation failed (also a MemoryError)
+    ├── IncompatibleError    18   whole and signed, but this machine cannot run the bundle
+    ├── RolledBackError      20   a new bundle failed its trial run; the one before it runs
+    ├── OlderBundleError     21   its rollback counter is below the device's
+    └── SlotError            22   the slot folder is in use, damaged, full, or holds nothing to run
 
 The number is ``exit_code``, what the ``gossamer`` command ends with.
 """
@@ -85,3 +89,27 @@ class OutOfMemoryError(GossamerError, MemoryError):
     """An allocation failed."""
 
     exit_code = 16
+
+
+class IncompatibleError(GossamerError):
+    """A whole, signed bundle that this machine cannot run: a missing backend or operator, or too little memory."""
+
+    exit_code = 18
+
+
+class RolledBackError(GossamerError):
+    """A new bundle failed its trial run, and the device went back to the one before it."""
+
+    exit_code = 20
+
+
+class OlderBundleError(GossamerError):
+    """The bundle's rollback counter is below the highest one that the device has committed."""
+
+    exit_code = 21
+
+
+class SlotError(GossamerError):
+    """The slot folder is used by another agent, damaged, full, not writable, or holds nothing to run."""
+
+    exit_code = 22

@@ -16,12 +16,19 @@
     ├── BackendError         13   an external backend (onnxruntime, litert, tvm) is missing or failed
     ├── MismatchError        14   verification found outputs further apart than allowed
     ├── LibraryError         15   the native core is missing or does not fit this package
-    └── OutOfMemoryError     16   an allocation failed
+    ├── OutOfMemoryError     16   an allocation failed
+    ├── UnreachableError     17   a device or service does not answer, or the connection broke
+    ├── IncompatibleError    18   whole and signed, but the device cannot run the bundle
+    ├── RolledBackError      20   a new bundle failed its trial run; the device runs the one before it
+    ├── OlderBundleError     21   the bundle's rollback counter is below the device's
+    ├── SlotError            22   a device's slot folder is in use, damaged, full, or holds nothing to run
+    └── AccessError          23   the token or certificate is missing, wrong, or not good for this call
 
 Those that the runtime raises too are defined there (``gossamer_runtime._errors``), so that one ``except`` catches both.
 
-Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unknown option or argument), 130 Ctrl-C,
-143 ended by SIGTERM. ``gossamer diff`` ends with 14 when the bundles differ.
+Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unknown option or argument), 19 nothing to do
+(the device runs that bundle already), 130 Ctrl-C, 143 ended by SIGTERM. ``gossamer diff`` ends with 14 when the bundles
+differ.
 """
 
 from __future__ import annotations
@@ -33,30 +40,41 @@ from gossamer_runtime._errors import (
     BackendError,
     BundleError,
     GossamerError,
+    IncompatibleError,
     InputError,
     LibraryError,
+    OlderBundleError,
     OutOfMemoryError,
+    RolledBackError,
     SignatureError,
+    SlotError,
     UnsupportedError,
 )
 
 __all__ = [
     "EXIT_INTERRUPTED",
+    "EXIT_NOTHING_TO_DO",
     "EXIT_TERMINATED",
+    "AccessError",
     "BackendError",
     "BundleError",
     "CalibrationError",
     "CompileError",
     "GossamerError",
+    "IncompatibleError",
     "InputError",
     "KeyFileError",
     "LibraryError",
     "MismatchError",
     "ModelError",
+    "OlderBundleError",
     "OutOfMemoryError",
     "OutputError",
     "RecipeError",
+    "RolledBackError",
     "SignatureError",
+    "SlotError",
+    "UnreachableError",
     "UnsupportedError",
     "located",
 ]
@@ -113,6 +131,18 @@ class MismatchError(GossamerError):
     exit_code = 14
 
 
+class UnreachableError(GossamerError):
+    """A device or service does not answer, or the connection to it broke."""
+
+    exit_code = 17
+
+
+class AccessError(GossamerError):
+    """The token or certificate is missing, wrong, revoked, or not good for this call."""
+
+    exit_code = 23
+
+
 @contextlib.contextmanager
 def located(where: str) -> Iterator[None]:
     """Errors from inside that name no place get this one: for functions that see bytes and not their file."""
@@ -123,6 +153,9 @@ def located(where: str) -> Iterator[None]:
             e.where = where
         raise
 
+
+EXIT_NOTHING_TO_DO = 19
+"""Exit code of a command that found its work done already."""
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C."""

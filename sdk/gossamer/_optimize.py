@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossamer import _atomic, _calibration, _manifest
-from gossamer._errors import CalibrationError, GossamerError, ModelError, OutputError
+from gossamer._errors import CalibrationError, GossamerError, InputError, ModelError, OutputError
 from gossamer._proto.v1 import manifest_pb2 as pb
 from gossamer._result import LayerRow, OptimizeResult
 
@@ -69,6 +69,7 @@ def optimize(
     name: str | None = None,
     version: str = "",
     license: str = "",
+    rollback_counter: int = 0,
     labels: Sequence[str] | None = None,
     preprocess: Any = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -89,6 +90,7 @@ def optimize(
         output: where to write the bundle; None keeps it in ``result.data`` alone. Written whole or not at all.
         key: private key by name or path. None: the key called ``default``, made at its first use. False: unsigned.
         name, version, license: for the manifest; the name is the file's stem by default.
+        rollback_counter: 0 to 2^32 - 1. A device that has committed a bundle with a higher one refuses this bundle.
         labels: names of the classes of the first output.
         preprocess: how a picture becomes the input: a preset (``unit``, ``signed``, ``imagenet``, ``raw``) or a mapping
             as in a recipe. Default: the recipe's, else the model's own metadata, else centre crop to 0..1 (bytes for
@@ -110,7 +112,7 @@ def optimize(
         UnsupportedError: it has a dynamic shape, or an operator of another domain.
         RecipeError: the recipe is wrong in itself, or names layers that the model lacks.
         CalibrationError: samples are missing, unreadable or of the wrong shape.
-        InputError: training data are missing or wrong, or the checkpoint belongs to another run.
+        InputError: training data or rollback_counter are wrong, or the checkpoint belongs to another run.
         CompileError: operators that neither the core nor the policy's backends run, each named with its source.
         KeyFileError: the private key is missing, malformed or readable by others.
         OutputError: the bundle cannot be written; nothing half-written is left.
@@ -121,7 +123,9 @@ def optimize(
     loaded_recipe = load_recipe(recipe)
     _check_output(model, output)
     private = _private(key)
-    job = _Job(loaded_recipe, pb.Manifest(), progress)
+    if not 0 <= rollback_counter < 1 << 32:
+        raise InputError(f"rollback_counter must be from 0 to {(1 << 32) - 1}, not {rollback_counter}")
+    job = _Job(loaded_recipe, pb.Manifest(rollback_counter=rollback_counter), progress)
     if loaded_recipe.train is not None or train_data is not None:
         from gossamer.finetune.stage import check
 

@@ -49,6 +49,13 @@ def _shapes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
 @click.option("--unsigned", is_flag=True, help="Leave the bundle unsigned.")
 @click.option("--name", help="Name of the model. [default: the file's stem]")
 @click.option("--model-version", default="", help="Version of the model, for the manifest.")
+@click.option(
+    "--rollback-counter",
+    type=click.IntRange(0, (1 << 32) - 1),
+    default=0,
+    show_default=True,
+    help="Devices that have committed a bundle with a higher one refuse this bundle.",
+)
 @click.option("--license", default="", help="SPDX licence of the model, for the manifest.")
 @click.option("--labels", type=PATH, help="Text file with one class name a line.")
 @click.option(
@@ -97,6 +104,7 @@ def command(
     unsigned: bool,
     name: str | None,
     model_version: str,
+    rollback_counter: int,
     license: str,
     labels: Path | None,
     preprocess: str | None,
@@ -129,6 +137,8 @@ def command(
         raise click.UsageError("--max-accuracy-drop and --latency-ms exclude each other")
     if automatic != (eval_data is not None):
         raise click.UsageError("--eval-data and one of --max-accuracy-drop and --latency-ms need each other")
+    if automatic and rollback_counter:
+        raise click.UsageError("--rollback-counter cannot be combined with a search")
     if not model.is_file():
         wrong = "this is a folder, not a model file" if model.is_dir() else "no such model file"
         raise ModelError(wrong, where=str(model), hint="check the path")
@@ -159,7 +169,7 @@ def command(
     from gossamer.cli._progress import Bar
 
     with Bar(STAGES, quiet=silent) as bar:
-        result = optimize(*arguments, progress=bar, **options)
+        result = optimize(*arguments, progress=bar, rollback_counter=rollback_counter, **options)
     written: dict[str, Any] = {}
     if report is not None:
         from gossamer.report import bundle_report

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agossamer/v1/manifest.proto\x12\x0bgossamer.v1\"\xe3\x02\n\x08Manifest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x13\n\x0brecipe_json\x18\x05 \x01(\t\x12+\n\nprovenance\x18\x06 \x01(\x0b\x32\x17.gossamer.v1.Provenance\x12$\n\x07metrics\x18\x07 \x03(\x0b\x32\x13.gossamer.v1.Metric\x12!\n\x06inputs\x18\x08 \x03(\x0b\x32\x11.gossamer.v1.Port\x12\"\n\x07outputs\x18\t \x03(\x0b\x32\x11.gossamer.v1.Port\x12\"\n\x06layers\x18\n \x03(\x0b\x32\x12.gossamer.v1.Layer\x12*\n\npartitions\x18\x0b \x03(\x0b\x32\x16.gossamer.v1.Partition\x12\x13\n\x0b\x61rena_bytes\x18\x0c \x01(\r\"\xa5\x01\n\nProvenance\x12$\n\x07sources\x18\x01 \x03(\x0b\x32\x13.gossamer.v1.Digest\x12\x31\n\x05tools\x18\x02 \x03(\x0b\x32\".gossamer.v1.Provenance.ToolsEntry\x12\x10\n\x08producer\x18\x03 \x01(\t\x1a,\n\nToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x06\x44igest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"^\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x04 \x01(\x01\x12\x14\n\x0chas_baseline\x18\x05 \x01(\x08\"\xba\x01\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x01\x12\x12\n\nzero_point\x18\x05 \x01(\x05\x12.\n\x05image\x18\x06 \x01(\x0b\x32\x1f.gossamer.v1.ImagePreprocessing\x12\x33\n\x0epostprocessing\x18\x07 \x01(\x0b\x32\x1b.gossamer.v1.Postprocessing\"\x8f\x04\n\x12ImagePreprocessing\x12\x36\n\x06layout\x18\x01 \x01(\x0e\x32&.gossamer.v1.ImagePreprocessing.Layout\x12:\n\x08\x63hannels\x18\x02 \x01(\x0e\x32(.gossamer.v1.ImagePreprocessing.Channels\x12\x36\n\x06resize\x18\x03 \x01(\x0e\x32&.gossamer.v1.ImagePreprocessing.Resize\x12\x14\n\x0cresize_short\x18\x04 \x01(\r\x12\x0f\n\x07\x64ivisor\x18\x05 \x01(\x01\x12\x0c\n\x04mean\x18\x06 \x03(\x01\x12\x0b\n\x03std\x18\x07 \x03(\x01\x12\x11\n\traw_bytes\x18\x08 \x01(\x08\"B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\"[\n\x08\x43hannels\x12\x18\n\x14\x43HANNELS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNELS_RGB\x10\x01\x12\x10\n\x0c\x43HANNELS_BGR\x10\x02\x12\x11\n\rCHANNELS_GRAY\x10\x03\"W\n\x06Resize\x12\x16\n\x12RESIZE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRESIZE_STRETCH\x10\x01\x12!\n\x1dRESIZE_SHORT_SIDE_CENTER_CROP\x10\x02\"\xb4\x01\n\x0ePostprocessing\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .gossamer.v1.Postprocessing.Kind\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0e\n\x06logits\x18\x03 \x01(\x08\x12\x11\n\tthreshold\x18\x04 \x01(\x01\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_CLASSES\x10\x01\x12\x0f\n\x0bKIND_BINARY\x10\x02\"\x94\x02\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x16\n\x0epruned_pattern\x18\x05 \x01(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x18\n\x10sparsity_percent\x18\x07 \x01(\x01\x12\x0f\n\x07weights\x18\x08 \x01(\r\x12\x0c\n\x04macs\x18\t \x01(\x04\x12\x14\n\x0cstored_bytes\x18\n \x01(\r\x12\x13\n\x0b\x64\x65nse_bytes\x18\x0b \x01(\r\x12\x0e\n\x06kernel\x18\x0c \x01(\t\x12\x10\n\x08\x64\x65nse_us\x18\r \x01(\x01\x12\x11\n\tsparse_us\x18\x0e \x01(\x01\x12\x0e\n\x06reason\x18\x0f \x01(\t\"J\n\tPartition\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x03(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agossamer/v1/manifest.proto\x12\x0bgossamer.v1\"\xfd\x02\n\x08Manifest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07license\x18\x04 \x01(\t\x12\x13\n\x0brecipe_json\x18\x05 \x01(\t\x12+\n\nprovenance\x18\x06 \x01(\x0b\x32\x17.gossamer.v1.Provenance\x12$\n\x07metrics\x18\x07 \x03(\x0b\x32\x13.gossamer.v1.Metric\x12!\n\x06inputs\x18\x08 \x03(\x0b\x32\x11.gossamer.v1.Port\x12\"\n\x07outputs\x18\t \x03(\x0b\x32\x11.gossamer.v1.Port\x12\"\n\x06layers\x18\n \x03(\x0b\x32\x12.gossamer.v1.Layer\x12*\n\npartitions\x18\x0b \x03(\x0b\x32\x16.gossamer.v1.Partition\x12\x13\n\x0b\x61rena_bytes\x18\x0c \x01(\r\x12\x18\n\x10rollback_counter\x18\r \x01(\r\"\xa5\x01\n\nProvenance\x12$\n\x07sources\x18\x01 \x03(\x0b\x32\x13.gossamer.v1.Digest\x12\x31\n\x05tools\x18\x02 \x03(\x0b\x32\".gossamer.v1.Provenance.ToolsEntry\x12\x10\n\x08producer\x18\x03 \x01(\t\x1a,\n\nToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x06\x44igest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"^\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x04 \x01(\x01\x12\x14\n\x0chas_baseline\x18\x05 \x01(\x08\"\xba\x01\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x01\x12\x12\n\nzero_point\x18\x05 \x01(\x05\x12.\n\x05image\x18\x06 \x01(\x0b\x32\x1f.gossamer.v1.ImagePreprocessing\x12\x33\n\x0epostprocessing\x18\x07 \x01(\x0b\x32\x1b.gossamer.v1.Postprocessing\"\x8f\x04\n\x12ImagePreprocessing\x12\x36\n\x06layout\x18\x01 \x01(\x0e\x32&.gossamer.v1.ImagePreprocessing.Layout\x12:\n\x08\x63hannels\x18\x02 \x01(\x0e\x32(.gossamer.v1.ImagePreprocessing.Channels\x12\x36\n\x06resize\x18\x03 \x01(\x0e\x32&.gossamer.v1.ImagePreprocessing.Resize\x12\x14\n\x0cresize_short\x18\x04 \x01(\r\x12\x0f\n\x07\x64ivisor\x18\x05 \x01(\x01\x12\x0c\n\x04mean\x18\x06 \x03(\x01\x12\x0b\n\x03std\x18\x07 \x03(\x01\x12\x11\n\traw_bytes\x18\x08 \x01(\x08\"B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\"[\n\x08\x43hannels\x12\x18\n\x14\x43HANNELS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNELS_RGB\x10\x01\x12\x10\n\x0c\x43HANNELS_BGR\x10\x02\x12\x11\n\rCHANNELS_GRAY\x10\x03\"W\n\x06Resize\x12\x16\n\x12RESIZE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRESIZE_STRETCH\x10\x01\x12!\n\x1dRESIZE_SHORT_SIDE_CENTER_CROP\x10\x02\"\xb4\x01\n\x0ePostprocessing\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .gossamer.v1.Postprocessing.Kind\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0e\n\x06logits\x18\x03 \x01(\x08\x12\x11\n\tthreshold\x18\x04 \x01(\x01\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_CLASSES\x10\x01\x12\x0f\n\x0bKIND_BINARY\x10\x02\"\x94\x02\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x16\n\x0epruned_pattern\x18\x05 \x01(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x18\n\x10sparsity_percent\x18\x07 \x01(\x01\x12\x0f\n\x07weights\x18\x08 \x01(\r\x12\x0c\n\x04macs\x18\t \x01(\x04\x12\x14\n\x0cstored_bytes\x18\n \x01(\r\x12\x13\n\x0b\x64\x65nse_bytes\x18\x0b \x01(\r\x12\x0e\n\x06kernel\x18\x0c \x01(\t\x12\x10\n\x08\x64\x65nse_us\x18\r \x01(\x01\x12\x11\n\tsparse_us\x18\x0e \x01(\x01\x12\x0e\n\x06reason\x18\x0f \x01(\t\"J\n\tPartition\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x03(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_TOOLSENTRY']._loaded_options = None
   _globals['_PROVENANCE_TOOLSENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST']._serialized_start=44
-  _globals['_MANIFEST']._serialized_end=399
-  _globals['_PROVENANCE']._serialized_start=402
-  _globals['_PROVENANCE']._serialized_end=567
-  _globals['_PROVENANCE_TOOLSENTRY']._serialized_start=523
-  _globals['_PROVENANCE_TOOLSENTRY']._serialized_end=567
-  _globals['_DIGEST']._serialized_start=569
-  _globals['_DIGEST']._serialized_end=636
-  _globals['_METRIC']._serialized_start=638
-  _globals['_METRIC']._serialized_end=732
-  _globals['_PORT']._serialized_start=735
-  _globals['_PORT']._serialized_end=921
-  _globals['_IMAGEPREPROCESSING']._serialized_start=924
-  _globals['_IMAGEPREPROCESSING']._serialized_end=1451
-  _globals['_IMAGEPREPROCESSING_LAYOUT']._serialized_start=1203
-  _globals['_IMAGEPREPROCESSING_LAYOUT']._serialized_end=1269
-  _globals['_IMAGEPREPROCESSING_CHANNELS']._serialized_start=1271
-  _globals['_IMAGEPREPROCESSING_CHANNELS']._serialized_end=1362
-  _globals['_IMAGEPREPROCESSING_RESIZE']._serialized_start=1364
-  _globals['_IMAGEPREPROCESSING_RESIZE']._serialized_end=1451
-  _globals['_POSTPROCESSING']._serialized_start=1454
-  _globals['_POSTPROCESSING']._serialized_end=1634
-  _globals['_POSTPROCESSING_KIND']._serialized_start=1571
-  _globals['_POSTPROCESSING_KIND']._serialized_end=1634
-  _globals['_LAYER']._serialized_start=1637
-  _globals['_LAYER']._serialized_end=1913
-  _globals['_PARTITION']._serialized_start=1915
-  _globals['_PARTITION']._serialized_end=1989
+  _globals['_MANIFEST']._serialized_end=425
+  _globals['_PROVENANCE']._serialized_start=428
+  _globals['_PROVENANCE']._serialized_end=593
+  _globals['_PROVENANCE_TOOLSENTRY']._serialized_start=549
+  _globals['_PROVENANCE_TOOLSENTRY']._serialized_end=593
+  _globals['_DIGEST']._serialized_start=595
+  _globals['_DIGEST']._serialized_end=662
+  _globals['_METRIC']._serialized_start=664
+  _globals['_METRIC']._serialized_end=758
+  _globals['_PORT']._serialized_start=761
+  _globals['_PORT']._serialized_end=947
+  _globals['_IMAGEPREPROCESSING']._serialized_start=950
+  _globals['_IMAGEPREPROCESSING']._serialized_end=1477
+  _globals['_IMAGEPREPROCESSING_LAYOUT']._serialized_start=1229
+  _globals['_IMAGEPREPROCESSING_LAYOUT']._serialized_end=1295
+  _globals['_IMAGEPREPROCESSING_CHANNELS']._serialized_start=1297
+  _globals['_IMAGEPREPROCESSING_CHANNELS']._serialized_end=1388
+  _globals['_IMAGEPREPROCESSING_RESIZE']._serialized_start=1390
+  _globals['_IMAGEPREPROCESSING_RESIZE']._serialized_end=1477
+  _globals['_POSTPROCESSING']._serialized_start=1480
+  _globals['_POSTPROCESSING']._serialized_end=1660
+  _globals['_POSTPROCESSING_KIND']._serialized_start=1597
+  _globals['_POSTPROCESSING_KIND']._serialized_end=1660
+  _globals['_LAYER']._serialized_start=1663
+  _globals['_LAYER']._serialized_end=1939
+  _globals['_PARTITION']._serialized_start=1941
+  _globals['_PARTITION']._serialized_end=2015
 # @@protoc_insertion_point(module_scope)

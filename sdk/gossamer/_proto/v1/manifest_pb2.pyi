@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("name", "version", "description", "license", "recipe_json", "provenance", "metrics", "inputs", "outputs", "layers", "partitions", "arena_bytes")
+    __slots__ = ("name", "version", "description", "license", "recipe_json", "provenance", "metrics", "inputs", "outputs", "layers", "partitions", "arena_bytes", "rollback_counter")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Manifest(_message.Message):
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     ARENA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_COUNTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -33,7 +34,8 @@ class Manifest(_message.Message):
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
     partitions: _containers.RepeatedCompositeFieldContainer[Partition]
     arena_bytes: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., recipe_json: _Optional[str] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., arena_bytes: _Optional[int] = ...) -> None: ...
+    rollback_counter: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., recipe_json: _Optional[str] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., arena_bytes: _Optional[int] = ..., rollback_counter: _Optional[int] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("sources", "tools", "producer")
