@@ -44,6 +44,26 @@ def test_untrained_it_is_the_statically_quantised_model(step: QuantizeStep) -> N
     assert not different
 
 
+@pytest.mark.parametrize("bias", [np.float32(0.3), normal(4, seed=5)], ids=["scalar", "vector"])
+def test_factors_of_gemm_train_as_they_run(bias: np.ndarray) -> None:
+    """alpha and beta are folded, so that the layer trains in int8 as any other and is int8 in the bundle."""
+    from gossamer.quantize.qat import prepare_qat
+    from gossamer.quantize.qat.weight import QuantizedLinear
+
+    consts = {"w": normal(4, 8, seed=4), "b": bias}
+    proto = model([node("Gemm", ["x", "w", "b"], ["y"], transB=1, alpha=0.5, beta=3.0)], {"x": (1, 8)}, ["y"], consts)
+    samples = normal(16, 8, seed=6)
+    q = prepare_qat(ir.from_proto(proto), samples)
+    assert isinstance(q.Gemm_y, QuantizedLinear)
+    np.testing.assert_array_equal(q.Gemm_y.weight.detach().numpy(), np.float32(0.5) * consts["w"])
+    np.testing.assert_allclose(q.Gemm_y.bias.detach().numpy(), np.full(4, 3.0) * bias, rtol=1e-6)
+    with torch.no_grad():
+        q.Gemm_y.weight.mul_(1.3)
+    x = torch.from_numpy(samples)
+    step = q.quantizers.y.parameters_now()[0]
+    assert float((q.eval()(x).detach() - q.exact(x)).abs().max()) <= 1.01 * step
+
+
 def test_every_layer_and_place_is_there() -> None:
     q = prepared()
     assert q.names == {"Conv_c1": "Conv_c1", "Conv_c2": "Conv_c2", "Gemm_y": "Gemm_y"}

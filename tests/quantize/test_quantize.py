@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from gossamer._errors import CalibrationError, ModelError, RecipeError, UnsupportedError
+from gossamer.compile.lower import lower
 from gossamer.quantize import quantize, read_calibration
 from gossamer.quantize.prepare import fold_batch_norm, name_nodes
 from gossamer.recipe import Preprocess, QuantizeStep, SparsifyStep
@@ -168,6 +169,55 @@ def test_folding_batch_norm_changes_no_result():
     (got,) = run(model, feeds)
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
     assert "c1" not in {v.name for n in model.graph for v in n.outputs}
+
+
+def gemms(bias, attributes, batch=1):
+    """x [batch, 8] -> Gemm (5) -> Relu -> Gemm (4), the first with this bias."""
+    shape = ",".join(map(str, np.shape(bias)))
+    rng = np.random.default_rng(4)
+    first = rng.standard_normal((5, 8) if "transB" in attributes else (8, 5)).astype(np.float32)
+    text = f"""<ir_version: 9, opset_import: ["" : 17]>
+    net (float[{batch},8] x) => (float[{batch},4] y)
+    <float[{first.shape[0]},{first.shape[1]}] w, float[{shape}] b, float[4,5] v> {{
+      [first] g = Gemm{attributes} (x, w, b)
+      r = Relu (g)
+      [second] y = Gemm<transB=1> (r, v)
+    }}"""
+    model = ir.from_onnx_text(text.replace("float[]", "float"))
+    arrays = {"w": first, "b": np.asarray(bias, np.float32), "v": rng.standard_normal((4, 5)).astype(np.float32)}
+    for name, array in arrays.items():
+        value = model.graph.initializers.get(name) or next(
+            v for n in model.graph for v in n.inputs if v is not None and v.name == name
+        )
+        value.const_value = ir.tensor(array, name=name)
+        if name not in model.graph.initializers:
+            model.graph.register_initializer(value)
+    return model, rng.standard_normal((40, batch, 8)).astype(np.float32)
+
+
+ROW = [1.5, -2.0, 0.5, 3.0, -1.0]
+
+
+@pytest.mark.parametrize("attributes", ["<transB=1>", "", "<transB=1, beta=0.25>", "<transB=1, alpha=0.5, beta=3.0>"])
+@pytest.mark.parametrize("bias", [0.75, [0.75], [[0.75]], [ROW], ROW])
+def test_every_bias_that_onnx_broadcasts_and_both_factors_of_gemm(bias, attributes):
+    model, x = gemms(bias, attributes)
+    made = quantize(model, QuantizeStep(), list(x))
+    first = next(n for n in made.graph if n.name == "first")
+    assert first.inputs[2].producer().op_type == "DequantizeLinear"  # int8, not left in float
+    before, after = (np.concatenate([ort.run(m, {"x": row})[0] for row in x]) for m in (model, made))
+    assert np.abs(after - before).max() < 0.04 * np.abs(before).max()
+    lower(made)
+    assert next(n for n in model.graph if n.name == "first").inputs[2].name == "b"  # the given model is as it was
+
+
+@pytest.mark.parametrize("bias", [[[1.0], [2.0], [3.0]], np.arange(15.0).reshape(3, 5)])
+def test_a_gemm_whose_bias_differs_by_row_stays_float(bias):
+    model, x = gemms(bias, "<transB=1>", batch=3)
+    made = quantize(model, QuantizeStep(), list(x))
+    assert next(n for n in made.graph if n.name == "first").inputs[2].const_value is not None
+    before, after = (np.concatenate([ort.run(m, {"x": row})[0] for row in x]) for m in (model, made))
+    assert np.abs(after - before).max() < 0.04 * np.abs(before).max()
 
 
 def test_seven_bits_hold_for_any_input():

@@ -49,6 +49,7 @@ CASES: dict[str, Case] = {
     ),
     "gemm": one("Gemm", {"x": (1, 8)}, {"w": weights(8, 5), "b": normal(5)}),
     "gemm transposed": one("Gemm", {"x": (1, 8)}, {"w": weights(5, 8), "b": normal(1, 5)}, transB=1),
+    "gemm, one bias for all": one("Gemm", {"x": (1, 8)}, {"w": weights(5, 8), "b": SCALAR(0.7)}, transB=1, beta=2.0),
     "gemm scaled": one("Gemm", {"x": (1, 8)}, {"w": weights(5, 8), "b": normal(5)}, transB=1, alpha=0.5, beta=2.0),
     "matmul": one("MatMul", ROWS, {"w": weights(8, 3)}),
     "matmul of activations": one("MatMul", {"x": (1, 2, 5, 8), "z": (1, 1, 8, 3)}),

@@ -20,6 +20,13 @@ def constant(model: ir.Model, name: str, data: npt.NDArray[Any]) -> ir.Value:
     return value
 
 
+def constant_input(node: ir.Node, index: int) -> npt.NDArray[Any] | None:
+    """A constant input of a node as an array; ``None`` when it is absent or computed."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
 def first_number(value: ir.Value | None) -> float | None:
     """The first element of a constant as a Python float; ``None`` when it is absent or no constant."""
     if value is None or value.const_value is None or value.const_value.size == 0:

@@ -1,4 +1,4 @@
-"""What a float graph needs before it is quantised: unique node names, batch norm folded, a list of nodes to leave."""
+"""What a float graph needs before it is quantised: unique names, batch norm and factors folded, what stays float."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gossamer._errors import ModelError, RecipeError, UnsupportedError
-from gossamer.quantize._graph import constant, drop_unused
+from gossamer.quantize._graph import constant, constant_input, drop_unused
 
 QUANTISED = (
     "Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid",
@@ -33,6 +33,14 @@ def name_nodes(model: ir.Model) -> None:
             name = f"{name}_{i}"
         node.name = name
         used.add(name)
+
+
+def ready(model: ir.Model) -> None:
+    """All that changes the graph before it is quantised, in place; the function stays the same."""
+    name_nodes(model)
+    fold_batch_norm(model)
+    vector_biases(model)
+    fold_gemm_factors(model)
 
 
 def fold_batch_norm(model: ir.Model) -> int:
@@ -97,8 +105,54 @@ def fold_batch_norm(model: ir.Model) -> int:
     return folded
 
 
+def vector_biases(model: ir.Model) -> None:
+    """Gives every Gemm whose constant bias is one number, or a matrix of one row, a vector of one number per output.
+
+    ONNX broadcasts all of these; ONNX Runtime's quantiser and ``nn.Linear`` take the vector alone.
+    """
+    for node in _gemms(model):
+        size, bias = _outputs(node), constant_input(node, 2)
+        if size is None or bias is None or bias.shape == (size,):
+            continue
+        if bias.size == 1 or (bias.size == size and bias.shape[-1] == size):
+            vector = np.array(np.broadcast_to(bias.reshape(-1), size))
+            node.replace_input_with(2, constant(model, f"{node.name}.bias", vector))
+    drop_unused(model)
+
+
+def fold_gemm_factors(model: ir.Model) -> None:
+    """Multiplies ``alpha`` into the constant weights of each Gemm and ``beta`` into its constant bias, in place.
+
+    ONNX Runtime's quantiser stores the bias in steps of input scale times weight scale and loses both factors on the
+    way. Zero weights stay zero.
+    """
+    for node in _gemms(model):
+        for factor, index, what in (("alpha", 1, "weight"), ("beta", 2, "bias")):
+            attribute, array = node.attributes.get(factor), constant_input(node, index)
+            value = attribute.as_float() if attribute is not None else 1.0
+            if value == 1.0 or array is None:
+                continue
+            scaled = (array.astype(np.float64) * value).astype(array.dtype)
+            node.replace_input_with(index, constant(model, f"{node.name}.{what}.scaled", scaled))
+            node.attributes[factor] = ir.AttrFloat32(factor, 1.0)
+    drop_unused(model)
+
+
+def _gemms(model: ir.Model) -> list[ir.Node]:
+    return [n for n in model.graph if n.op_type == "Gemm" and n.domain in ("", "ai.onnx")]
+
+
+def _outputs(node: ir.Node) -> int | None:
+    """How many numbers a Gemm makes of each row; None where its weights are computed."""
+    weight, transposed = constant_input(node, 1), node.attributes.get("transB")
+    if weight is None:
+        return None
+    return int(weight.shape[0 if transposed is not None and transposed.as_int() else 1])
+
+
 def left_in_float(model: ir.Model, exclude: Iterable[str]) -> list[str]:
-    """Names of the nodes that stay float32: those the recipe excludes, and arithmetic inside decomposed formulas.
+    """Names of the nodes that stay float32: those the recipe excludes, arithmetic inside decomposed formulas, and Gemms
+    whose bias is no vector (a matrix, say), which int8 has no form for.
 
     Raises:
         RecipeError: a name of ``exclude`` matches no node.
@@ -118,6 +172,10 @@ def left_in_float(model: ir.Model, exclude: Iterable[str]) -> list[str]:
     for node in model.graph:
         if node.op_type in _PRECISE:
             left.update(_formula(node))
+    for node in _gemms(model):
+        bias, size = constant_input(node, 2), _outputs(node)
+        if bias is not None and size is not None and bias.shape != (size,):
+            left.add(node.name or "")
     return sorted(left)
 
 

@@ -17,14 +17,7 @@ from gossamer._errors import CalibrationError, ModelError
 from gossamer.quantize.bias import widen_channels
 from gossamer.quantize.calibration import checked_samples, input_specs
 from gossamer.quantize.narrow import narrow_activations
-from gossamer.quantize.prepare import (
-    QUANTISED,
-    check_runnable,
-    fold_batch_norm,
-    is_quantised,
-    left_in_float,
-    name_nodes,
-)
+from gossamer.quantize.prepare import QUANTISED, check_runnable, is_quantised, left_in_float, ready
 
 if TYPE_CHECKING:
     import onnx
@@ -68,9 +61,9 @@ def quantize(
 ) -> ir.Model:
     """A QDQ int8 model: int8 activations, symmetric int8 weights (per output channel where the step says so).
 
-    Batch norm is folded first. Weights that are zero stay exactly zero. Node names, ``metadata_props`` and the model's
-    inputs and outputs are those of ``model``; operators that the core has no int8 form for stay float32. A model that
-    is quantised already is returned as it is.
+    Batch norm and the factors of Gemm are folded first. Weights that are zero stay exactly zero. Node names,
+    ``metadata_props`` and the model's inputs and outputs are those of ``model``; operators that the core has no int8
+    form for stay float32. A model that is quantised already is returned as it is.
 
     Args:
         model: float32 ONNX, opset 13 or later; not changed.
@@ -95,8 +88,7 @@ def quantize(
         if isinstance(value.const_value, ir.ExternalTensor):  # a copy of the model would lose the file's folder
             value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
     work = ir.serde.deserialize_model(ir.serde.serialize_model(model))
-    name_nodes(work)
-    fold_batch_norm(work)
+    ready(work)
     excluded = left_in_float(work, step.exclude)
     samples = checked_samples(calibration, input_specs(work), step.samples)
     proto = _shaped(ir.serde.serialize_model(work))

@@ -14,7 +14,7 @@ from gossamer._errors import InputError, ModelError, UnsupportedError
 from gossamer.compile.graph import Graph, Node, from_model
 from gossamer.compile.infer import infer
 from gossamer.quantize._graph import drop_unused
-from gossamer.quantize.prepare import name_nodes
+from gossamer.quantize.prepare import name_nodes, vector_biases
 from gossamer.trainable import elementwise, layers, movement, pooling
 from gossamer.trainable.names import Names
 from gossamer.trainable.step import Builder, CannotTrainError, Step, Tie
@@ -78,6 +78,7 @@ class TrainableGraph(nn.Module):
             model = load(model)
         self._model = ir.serde.deserialize_model(ir.serde.serialize_model(model))
         name_nodes(self._model)
+        vector_biases(self._model)
         g = from_model(self._model, _shapes(self._model, input_shapes or {}))
         infer(g)
         builder = self._builder(g, Names([n.name for n in g.nodes if n.op_type in _WEIGHTED]))
@@ -199,8 +200,8 @@ class TrainableGraph(nn.Module):
     def to_onnx(self) -> ir.Model:
         """The model with the weights as they are now: the same graph, names and metadata, other numbers.
 
-        Untrained, the weights are bit for bit those that came in. Masks of sparse training are applied; finish the
-        ``Sparsifier`` first all the same, so that its last masks count.
+        Untrained, the weights are bit for bit those that came in (a scalar bias of Gemm as a vector). Masks of sparse
+        training are applied; finish the ``Sparsifier`` first all the same, so that its last masks count.
 
         Raises:
             ModelError: a weight is NaN or infinite; the message names its layer.

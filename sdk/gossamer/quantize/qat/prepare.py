@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from gossamer._errors import CalibrationError, RecipeError
-from gossamer.quantize._graph import first_number
-from gossamer.quantize.prepare import fold_batch_norm, is_quantised, name_nodes
+from gossamer.quantize._graph import constant_input, first_number
+from gossamer.quantize.prepare import is_quantised, ready
 from gossamer.quantize.static import quantize
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def prepare_qat(
 ) -> QuantizedGraph:
     """A torch module that trains a model under exactly the quantisation that it will have on the device.
 
-    Batch norm is folded, :func:`gossamer.quantize.quantize` calibrates and says where the graph quantises; the float
-    weights stay the ones that train.
+    Batch norm and the factors of Gemm are folded, :func:`gossamer.quantize.quantize` calibrates and says where the
+    graph quantises; the float weights stay the ones that train.
 
     Args:
         model: float32 ONNX as ``onnx_ir.Model``, or anything that ``gossamer.load`` takes. One that is quantised
@@ -80,8 +80,7 @@ def prepare_qat(
             hint="7-bit activations are clamped at fixed bounds: use activation_scales='fixed'",
         )
     work = ir.serde.deserialize_model(ir.serde.serialize_model(source))
-    name_nodes(work)
-    fold_batch_norm(work)
+    ready(work)
     quantised = quantize(work, step, _samples(calibration, work))
     return QuantizedGraph(quantised, _floats(work), options, _limits(work))
 
@@ -118,10 +117,9 @@ def _floats(model: ir.Model) -> dict[tuple[str, int], Array]:
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
         for index in (1, 2):
-            value = node.inputs[index] if index < len(node.inputs) else None
-            tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-            if tensor is not None:
-                found[(node.name or "", index)] = np.array(tensor.numpy())
+            array = constant_input(node, index)
+            if array is not None:
+                found[(node.name or "", index)] = np.array(array)
     return found
 
 
