@@ -1,7 +1,8 @@
-"""The main job on real input, as ``make demo``: the shipped person detector becomes a signed sparse int8 bundle.
+"""The main job on real input, as ``make demo``: what ships, and a float model's way to a signed sparse int8 bundle.
 
-Prunes, quantises, packs, signs, verifies, runs the bundle on photographs that come with scikit-image, and prints the
-decision per photo, sizes, accuracy change, the per-layer table and dense against sparse latency. Writes an HTML report.
+Runs the best of the shipped bundles beside the dense one on photographs that come with scikit-image. Then takes the
+float detector that ships: prunes, quantises, packs, signs, verifies, runs the bundle, prints the decision per photo,
+sizes, accuracy change, the per-layer table and dense against sparse latency. Writes an HTML report.
 """
 
 from __future__ import annotations
@@ -71,7 +72,13 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     photos = open_photos(list(PHOTOS))
 
-    title(f"1. Optimise {source.name} ({bytes_text(source.stat().st_size)}) with recipe {recipe}")
+    if model is None:
+        from tools import demo_shipped
+
+        title("1. What ships: person detectors of one network, dense and sparse")
+        demo_shipped.show(photos, PHOTOS, runs)
+
+    title(f"2. Optimise {source.name} ({bytes_text(source.stat().st_size)}) with recipe {recipe}")
     bundle, dense = folder / "person.goss", folder / "person-dense.goss"
     crops = list(calibration_pictures())
     result = build(source, recipe, crops, bundle)
@@ -80,7 +87,7 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
     print()
     print(result.summary())
 
-    title("2. Verify: signature, structure, outputs against the original")
+    title("3. Verify: signature, structure, outputs against the original")
     with Bar(["compare"]) as bar:
         agreement = verify_against(
             bundle,
@@ -93,7 +100,7 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
     print(f"compared with {agreement.engine} on {agreement.samples} photographs and crops of them")
     print(agreement.table())
 
-    title("3. Decide")
+    title("4. Decide")
     accuracy, note = measure_accuracy(bundle, source)
     data = collect(
         bundle.read_bytes(),
@@ -120,7 +127,7 @@ def run(folder: Path, model: Path | None, recipe: str, runs: int) -> None:
     same = sum(p.scores[0].label == p.reference[0].label for p in data.photos)
     print(f"same decision as the original on {same} of {len(data.photos)} photos")
 
-    title("4. What it cost and what it gained")
+    title("5. What it cost and what it gained")
     if accuracy:
         table = [
             [r.what, str(r.samples), f"{r.original:.1f}", f"{r.bundle:.1f}", f"{r.bundle - r.original:+.1f}"]
