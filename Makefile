@@ -82,9 +82,9 @@ $(VENV)/.demo: $(VENV)/.runtime pyproject.toml
 	$(PIP) -e '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime pyproject.toml
+$(VENV)/.dev: $(VENV)/.runtime pyproject.toml services/pyproject.toml
 	@echo "Setting up gossamer with torch, LiteRT, TVM and the test tools ..."
-	$(PIP) -e '.[torch,tflite,tvm,person,demo,dev]'
+	$(PIP) -e '.[torch,tflite,tvm,person,demo,dev]' -e ./services
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.runtime pyproject.toml

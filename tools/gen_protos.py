@@ -1,4 +1,7 @@
-"""Generate sdk/gossamer/_proto and the device agent's stubs from proto/ (with --check: say whether they are current)."""
+"""Generate the Python code of proto/ (or, with --check, say whether it is current).
+
+Messages, their types and the gRPC stubs go to every package of ``TARGETS``; a contract without a service gets no stubs.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,76 @@ import argparse
 import re
 import sys
 import tempfile
-from importlib import resources
+from dataclasses import dataclass
+from importlib import resources, util
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
-OUT = ROOT / "sdk" / "gossamer" / "_proto"
-PACKAGE = "gossamer._proto"
-# The runtime imports nothing of gossamer, so the agent has the stubs of device.proto for itself.
-AGENT_OUT = ROOT / "device_runtime" / "gossamer_runtime" / "agent" / "_proto"
-AGENT_PACKAGE = "gossamer_runtime.agent._proto"
 
 
-def generate(out: Path) -> dict[str, str]:
-    """Run protoc into ``out``; returns the files by path relative to the package."""
+@dataclass(frozen=True)
+class Target:
+    """Where code goes: ``module`` is the Python package at ``folder`` that stands for gossamer.v1, below ``root``.
+
+    ``names``: the contracts it holds; None: all.
+    """
+
+    root: Path
+    module: str
+    subfolder: str = ""
+    names: tuple[str, ...] | None = None
+
+
+TARGETS = (
+    Target(ROOT / "sdk" / "gossamer" / "_proto", "gossamer._proto.v1", "v1"),
+    # The runtime imports nothing of the SDK, so its agent has the code of what it speaks for itself.
+    Target(
+        ROOT / "device_runtime" / "gossamer_runtime" / "agent" / "_proto",
+        "gossamer_runtime.agent._proto",
+        names=("device",),
+    ),
+)
+
+
+def includes() -> list[str]:
+    """The -I options of protoc: ours, protobuf's own, and Google's common ones (longrunning, rpc) of their package."""
+    spec = util.find_spec("google.longrunning")
+    if spec is None or spec.submodule_search_locations is None:
+        raise SystemExit("googleapis-common-protos is missing: pip install -e ./services")
+    longrunning = Path(next(iter(spec.submodule_search_locations)))
+    # That package ships operations.proto under another name than its descriptor has: protoc's VIRTUAL=DISK mends it.
+    operations = f"google/longrunning/operations.proto={longrunning / 'operations_proto.proto'}"
+    own = resources.files("grpc_tools") / "_proto"
+    return [f"-I{PROTO}", f"-I{own}", f"-I{operations}", f"-I{longrunning.parent.parent}"]
+
+
+def sources(names: tuple[str, ...] | None = None) -> list[str]:
+    """Contracts relative to proto/, all of them or those named."""
+    found = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
+    return [s for s in found if names is None or Path(s).stem in names]
+
+
+def generate(out: Path, target: Target) -> dict[str, str]:
+    """Run protoc into ``out``; returns the files by path relative to the target's root."""
     from grpc_tools import protoc
 
-    sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
-    well_known = str(resources.files("grpc_tools") / "_proto")
-    arguments = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={out}", f"--pyi_out={out}", *sources]
-    if protoc.main(arguments):
-        raise SystemExit("protoc failed; its message is above")
-    files = {}
+    wanted = sources(target.names)
+    services = [s for s in wanted if re.search(r"^service ", (PROTO / s).read_text(), re.M)]
+    commands = [[f"--python_out={out}", f"--pyi_out={out}", *wanted]]
+    if services:
+        commands.append([f"--grpc_python_out={out}", *services])
+    for arguments in commands:
+        if protoc.main(["protoc", *includes(), *arguments]):
+            raise SystemExit("protoc failed; its message is above")
+    note = ", ".join(f"proto/{s}" for s in wanted) if target.names else "proto/gossamer/v1"
+    files = {"__init__.py": f'"""Generated from {note}; see tools/gen_protos.py."""\n'}
+    if target.subfolder:
+        files[f"{target.subfolder}/__init__.py"] = f'"""Generated from {note}."""\n'
     for path in sorted(out.rglob("*.py*")):
-        # proto packages are called gossamer.v1; in Python they live below gossamer._proto and hide no module.
-        name = str(path.relative_to(out)).replace("gossamer/v1/", "v1/")
-        files[name] = re.sub(r"\bfrom gossamer\.v1 import", f"from {PACKAGE}.v1 import", path.read_text())
-    files["__init__.py"] = '"""Generated protocol buffers; see tools/gen_protos.py."""\n'
-    files["v1/__init__.py"] = '"""Generated from proto/gossamer/v1."""\n'
-    return files
-
-
-def generate_agent(out: Path) -> dict[str, str]:
-    """The device agent's messages and service, by path relative to its package."""
-    from grpc_tools import protoc
-
-    arguments = ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
-    if protoc.main([*arguments, "gossamer/v1/device.proto"]):
-        raise SystemExit("protoc failed; its message is above")
-    files = {
-        path.name: re.sub(r"\bfrom gossamer\.v1 import", f"from {AGENT_PACKAGE} import", path.read_text())
-        for path in sorted(out.rglob("*.py*"))
-    }
-    files["__init__.py"] = '"""Generated from proto/gossamer/v1/device.proto; see tools/gen_protos.py."""\n'
+        # proto packages are called gossamer.v1; in Python they live below another package and hide no module.
+        code = re.sub(r"\bfrom gossamer\.v1 import", f"from {target.module} import", path.read_text())
+        files[str(Path(target.subfolder, path.name))] = code
     return files
 
 
@@ -56,29 +86,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the committed code is stale")
     check = parser.parse_args().check
-    stale = 0
-    for make, out in ((generate, OUT), (generate_agent, AGENT_OUT)):
+    stale_anywhere = False
+    for target in TARGETS:
+        out = target.root
         with tempfile.TemporaryDirectory() as folder:
-            files = make(Path(folder))
-        stale += update(files, out, check)
-    return 1 if check and stale else 0
-
-
-def update(files: dict[str, str], out: Path, check: bool) -> int:
-    """Make ``out`` hold exactly ``files`` (with ``check``: only say what differs); returns how many differ."""
-    present = {str(p.relative_to(out)): p.read_text() for p in out.rglob("*.py*") if "__pycache__" not in p.parts}
-    stale = sorted(n for n in files.keys() | present.keys() if files.get(n) != present.get(n))
-    for name in stale:
-        path = out / name
-        if check:
-            print(f"stale: {path.relative_to(ROOT)}; run python tools/gen_protos.py", file=sys.stderr)
-        elif name not in files:
-            path.unlink()
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files[name])
-            print(f"wrote {path.relative_to(ROOT)}")
-    return len(stale)
+            files = generate(Path(folder), target)
+        present = {str(p.relative_to(out)): p.read_text() for p in out.rglob("*.py*") if "__pycache__" not in p.parts}
+        stale = sorted(n for n in files.keys() | present.keys() if files.get(n) != present.get(n))
+        stale_anywhere |= bool(stale)
+        for name in stale:
+            path = out / name
+            if check:
+                print(f"stale: {path.relative_to(ROOT)}; run python -m tools.gen_protos", file=sys.stderr)
+            elif name not in files:
+                path.unlink()
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(files[name])
+                print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if check and stale_anywhere else 0
 
 
 if __name__ == "__main__":

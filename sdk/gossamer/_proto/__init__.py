@@ -1,1 +1,1 @@
-"""Generated protocol buffers; see tools/gen_protos.py."""
+"""Generated from proto/gossamer/v1; see tools/gen_protos.py."""
