@@ -13,7 +13,8 @@ from gossamer.person.evaluate import bundle_predictor
 
 torch = pytest.importorskip("torch", reason="training needs the [torch] extra")
 
-from gossamer.person.models import build  # noqa: E402 - after the skip
+from gossamer.person import quantized  # noqa: E402 - after the skip
+from gossamer.person.models import build  # noqa: E402
 from gossamer.person.quantized import QuantizeSettings, quantize_aware  # noqa: E402
 from gossamer.sparsify.training import Sparsifier  # noqa: E402
 
@@ -24,17 +25,18 @@ def silent(_: str) -> None:
     pass
 
 
-def random_network():
+def random_network(people: PersonDataset):
     torch.manual_seed(3)
     network = build("v1-0.25")
+    photos = torch.from_numpy(people.images(people.select("train")[:48], size=96)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        for _ in range(20):  # statistics of its own
-            network(torch.rand(16, 3, 96, 96))
+        for _ in range(30):  # statistics of photos: on others the features would all be the same
+            network(photos)
     return network.eval()
 
 
-def sparse_network():
-    network = random_network()
+def sparse_network(people: PersonDataset):
+    network = random_network(people)
     sparsifier = Sparsifier(network, {"pattern": "1x4", "sparsity": 0.75}, total_steps=1)
     sparsifier.prune()
     sparsifier.finish()
@@ -43,7 +45,7 @@ def sparse_network():
 
 def test_training_moves_the_int8_network_and_keeps_its_zeros(tiny_people: Path) -> None:
     people = PersonDataset(tiny_people)
-    network = sparse_network()
+    network = sparse_network(people)
     settings = QuantizeSettings(steps=10, batch=8, views=32, without=(), learning_rate=1e-3, rebalance=False)
     made = quantize_aware(network, people, settings, log=silent)
     assert len(made.losses) == 10
@@ -60,7 +62,7 @@ def test_training_moves_the_int8_network_and_keeps_its_zeros(tiny_people: Path) 
 
 
 def test_a_diverged_network_is_refused(tiny_people: Path) -> None:
-    network = sparse_network()
+    network = sparse_network(PersonDataset(tiny_people))
     with torch.no_grad():
         network.classifier.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match=r"classifier.weight' holds 512 values that are not finite"):
@@ -73,7 +75,7 @@ def test_every_decision_on_person128_is_the_same_in_torch_and_in_the_bundle() ->
         pytest.skip("needs person128 in ../shared/data")
     people = PersonDataset(PERSON128)
     made = quantize_aware(
-        sparse_network(), people, QuantizeSettings(steps=4, batch=16, views=64, rebalance=False), log=silent
+        sparse_network(people), people, QuantizeSettings(steps=4, batch=16, views=64, rebalance=False), log=silent
     )
     rows = people.select("test")
     photos = people.images(rows, size=96)
@@ -84,26 +86,29 @@ def test_every_decision_on_person128_is_the_same_in_torch_and_in_the_bundle() ->
     assert np.array_equal(mine, device)
 
 
-def test_rebalancing_moves_the_decision_to_where_val_asks_for_it(tiny_people: Path) -> None:
-    """A network whose margin is the mean brightness, off by a constant: photos with a bright square score higher."""
-    from gossamer.person import operating_point
-
+def test_rebalancing_moves_the_bias_to_where_val_asks_for_it(tiny_people: Path) -> None:
     people = PersonDataset(tiny_people)
-    network = random_network()
-    rows = people.select("val")
-    photos, label = people.images(rows, size=96), labels(rows)
-    images = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    label = labels(people.select("val"))
+    spread = np.linspace(-1.0, 1.0, len(label)) + 3.0 * label
+
+    class Brightness(quantized.Quantized):
+        """Margins that overlap a little, moved by the bias, as an int8 network's are."""
+
+        def scores(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+            assert len(images) == len(label)
+            low, high = self.graph.classifier.bias.tolist()
+            return 1.0 / (1.0 + np.exp(-(spread + high - low)))
+
+    graph = torch.nn.Module()
+    graph.classifier = torch.nn.Linear(1, 2)
     with torch.no_grad():
-        features = network.features(images.float() / 255).mean(dim=(2, 3))
-        direction = features[label == 1].mean(0) - features[label == 0].mean(0)
-        direction /= direction.norm()
-        network.classifier.weight.copy_(torch.stack([-direction, direction]))
-        network.classifier.bias.copy_(torch.tensor([-5.0, 5.0]))  # everything is a person
-    plain = quantize_aware(network, people, QuantizeSettings(steps=0, rebalance=False), log=silent)
-    assert (plain.scores(photos) >= 0.5).all()
-    moved = quantize_aware(
-        operating_point.balanced(network, images, label), people, QuantizeSettings(steps=0), log=silent
-    )
-    called = moved.scores(photos) >= 0.5
-    assert called[label == 1].mean() > 0.6
-    assert (~called)[label == 0].mean() > 0.6
+        graph.classifier.bias.copy_(torch.tensor([-3.0, 3.0]))  # everything is a person
+    made = Brightness(graph, [], {})
+    photos = people.images(people.select("val"), size=96)
+    assert (made.scores(photos) > 0.5).all()
+    quantized._rebalance(made, people)
+    low, high = graph.classifier.bias.tolist()
+    assert low + high == pytest.approx(0.0, abs=1e-5)
+    # No person is at -1..1 and persons at 2..4: the middle, 1.5, is where the decision belongs.
+    assert high - low == pytest.approx(-1.5, abs=0.2)
+    assert ((made.scores(photos) > 0.5) == (label == 1)).all()
