@@ -73,6 +73,7 @@ def test_killed_in_the_middle_of_writing(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert any(p.name.endswith(".tmp") for p in tmp_path.iterdir())
     assert Checkpoints(tmp_path, WHO).load()["done"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.0", "checkpoint.1"]  # nothing piles up
 
 
 def test_a_full_disk_leaves_both_slots(tmp_path, monkeypatch):

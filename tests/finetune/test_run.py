@@ -12,7 +12,7 @@ import torch
 from gossamer._errors import CalibrationError, InputError, ModelError, RecipeError
 from gossamer.finetune import fine_tune, loop
 from gossamer.finetune.loop import adamw, learning_rate
-from gossamer.recipe import load_recipe
+from gossamer.recipe import QuantizeStep, load_recipe
 from gossamer.sparsify import prune
 from tests.finetune.conftest import accuracy, make_task, network, recipe, task, weights
 
@@ -245,6 +245,24 @@ def test_another_recipe_model_or_data_does_not_resume(small, tmp_path):
         tune(make_task(network(), 95), recipe(epochs=1), checkpoint=tmp_path)
 
 
+def test_other_pictures_of_the_same_number_and_labels_do_not_resume(small, tmp_path):
+    tune(small, recipe(epochs=1), checkpoint=tmp_path)
+    other = make_task(network())
+    other.examples.entries[-1].read()["image"][0, 0, 0, 0] += 1.0
+    with pytest.raises(InputError, match="another run: inputs was"):
+        tune(other, recipe(epochs=1), checkpoint=tmp_path)
+
+
+def test_other_quantisation_does_not_resume(small, tmp_path):
+    samples = [{"image": row[None]} for row in small.x[:16]]
+    tune(small, quantising(epochs=1), calibration=samples, checkpoint=tmp_path)
+    wide = quantising(epochs=1).model_copy(update={"quantize": QuantizeStep(per_channel=False)})
+    with pytest.raises(InputError, match=r"another run: quantize was .*'per_channel': True.*, is .*False"):
+        tune(small, wide, calibration=samples, checkpoint=tmp_path)
+    with pytest.raises(InputError, match="another run: calibration was"):
+        tune(small, quantising(epochs=1), calibration=samples[:8], checkpoint=tmp_path)
+
+
 # Ending badly
 
 
@@ -267,6 +285,24 @@ def test_a_loss_that_is_nan_stops_and_the_checkpoint_before_it_goes_on(small, tm
     resumed = tune(small, lower, checkpoint=tmp_path)
     assert resumed.resumed == 2 and len(resumed.epochs) == 4
     assert all(math.isfinite(e.loss) for e in resumed.epochs)
+
+
+def test_a_nan_in_the_first_int8_epoch_leaves_the_sparse_epochs(small, tmp_path, monkeypatch):
+    kept = loop.Phase._step
+
+    def poisoned(self, batch, epoch, number):
+        if self.name == "int8":
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(math.nan)
+        return kept(self, batch, epoch, number)
+
+    samples = [{"image": row[None]} for row in small.x[:16]]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Phase, "_step", poisoned)
+        with pytest.raises(ModelError, match="training diverged") as caught:
+            tune(small, quantising(), calibration=samples, checkpoint=tmp_path)
+    assert caught.value.where == "phase int8" and "after the sparse epochs is whole" in caught.value.hint
+    assert tune(small, quantising(), calibration=samples, checkpoint=tmp_path).resumed == 2
 
 
 def test_a_learning_rate_far_too_high_is_said_and_no_bad_checkpoint_is_left(small, tmp_path):

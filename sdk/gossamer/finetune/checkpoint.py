@@ -40,6 +40,8 @@ class Checkpoints:
             raise OutputError(
                 f"cannot make the folder of checkpoints: {e.strerror}", where=str(folder), hint="choose another folder"
             ) from e
+        for left in self.folder.glob(".checkpoint.[01].*.tmp"):  # of a run that was killed while it wrote one
+            left.unlink(missing_ok=True)
         _atomic.check_target(self._slot(0))
 
     def save(self, state: Mapping[str, Any], number: int) -> Path:

@@ -171,7 +171,8 @@ class Phase:
                 raise self._diverged(f"'{name}' is not finite after epoch {self.done + 1}", self.done)
 
     def _diverged(self, message: str, good: int) -> ModelError:
-        kept = f"; the checkpoint after epoch {good} is whole and resumes" if self.save and good else ""
+        before = f"epoch {good}" if good else "the sparse epochs" if self.name == "int8" else ""
+        kept = f"; the checkpoint after {before} is whole and resumes" if self.save and before else ""
         return ModelError(
             f"training diverged: {message}",
             where=f"phase {self.name}",

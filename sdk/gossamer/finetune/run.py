@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 INT8_RATE = 0.1
 """Learning rate of the int8 epochs, as a share of the recipe's: they only have to learn the rounding."""
+
+IDENTIFYING = 16
+"""Examples, evenly spread, whose inputs tell one set of training data from another of as many."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,23 @@ class _Run:
         train = self.step.model_dump(mode="json", exclude={"learning_rate"})
         sparsify = None if self.recipe.sparsify is None else self.recipe.sparsify.model_dump(mode="json")
         labels = self.examples.labels
+        model = ir.serde.serialize_model(self.model).SerializeToString(deterministic=True)
+        spread = np.unique(np.linspace(0, len(self.examples) - 1, IDENTIFYING).round().astype(int))
         return {
             **{f"train.{key}": value for key, value in train.items()},
             "sparsify": sparsify,
-            "model": hashlib.sha256(
-                ir.serde.serialize_model(self.model).SerializeToString(deterministic=True)
-            ).hexdigest(),
+            "model": hashlib.sha256(model).hexdigest()[:16],
             "examples": len(self.examples),
-            "labels": None if labels is None else hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest(),
+            "labels": None if labels is None else _digest([{"y": labels}]),
+            "inputs": _digest(self.examples[i] for i in spread.tolist()),
+            **self._int8_identity(),
         }
+
+    def _int8_identity(self) -> dict[str, Any]:
+        if not self.int8_epochs or self.recipe.quantize is None:
+            return {}
+        step = self.recipe.quantize.model_dump(mode="json", exclude={"samples", "preprocess"})
+        return {"quantize": step, "calibration": _digest(self.calibration or ())}
 
     def tune(self, checkpoints: Checkpoints | None, saved: dict[str, Any] | None) -> Tuned:
         """All phases, or what a checkpoint has left of them."""
@@ -267,6 +278,17 @@ class _Run:
         if progress is None:
             return None
         return lambda done, _total: progress(before * len(self.batches) + done, whole)
+
+
+def _digest(samples: Iterable[Mapping[str, Any]]) -> str:
+    """The beginning of the SHA-256 of samples: names, types, shapes and bytes."""
+    found = hashlib.sha256()
+    for sample in samples:
+        for name, value in sorted(sample.items()):
+            array = np.asarray(value)
+            found.update(f"{name} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _packed(model: onnx_ir.Model, patterns: dict[str, str], sparsities: dict[str, float]) -> dict[str, Any]:
