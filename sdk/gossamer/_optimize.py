@@ -108,7 +108,7 @@ def optimize(
         The bundle's bytes, sizes, a record per layer, and how long the stages took.
 
     Raises:
-        ModelError: the model is missing, broken, of an unknown type, or holds values that are not finite.
+        ModelError: the model is missing, broken, of an unknown type, or holds NaN.
         UnsupportedError: it has a dynamic shape, or an operator of another domain.
         RecipeError: the recipe is wrong in itself, or names layers that the model lacks.
         CalibrationError: samples are missing, unreadable or of the wrong shape.
@@ -126,10 +126,10 @@ def optimize(
     if not 0 <= rollback_counter < 1 << 32:
         raise InputError(f"rollback_counter must be from 0 to {(1 << 32) - 1}, not {rollback_counter}")
     job = _Job(loaded_recipe, pb.Manifest(rollback_counter=rollback_counter), progress)
-    if loaded_recipe.train is not None or train_data is not None:
+    if loaded_recipe.train is not None or train_data is not None or checkpoint is not None:
         from gossamer.finetune.stage import check
 
-        check(loaded_recipe, train_data)
+        check(loaded_recipe, train_data, checkpoint)
 
     with job.stage("load"):
         graph = _load(model, example_inputs, name, input_shapes)

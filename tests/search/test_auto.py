@@ -131,6 +131,24 @@ def test_a_goal_that_nothing_meets_says_the_best_and_writes_nothing(case, tmp_pa
     assert f"{best:.1f} us" in error.where and "allow" in error.hint
 
 
+def test_too_few_examples_for_the_choice_are_said_with_the_interval(case):
+    few = search(case, eval_data=(case.x[:40], case.y[:40]), max_accuracy_drop=0.05)
+    end = few.chosen.drop + few.chosen.interval
+    (note,) = [n for n in few.notes if "tell the drop" in n]
+    assert note == (
+        f"40 examples tell the drop to +-{few.chosen.interval:.4f}: it may be {end:.4f}, more than asked; "
+        "judge it on more than these, which also chose it"
+    )
+    assert f"note      {note}" in few.summary() and note in few.to_json()["notes"]
+    assert note not in few.bundle.summary()  # said once
+    (row,) = [line.split() for line in few.table().splitlines() if line.startswith(">")]
+    assert f"{few.chosen.interval:.4f}" in row and "+-95%" in few.table()
+    (chosen,) = [t for t in few.to_json()["trials"] if t["chosen"]]
+    assert chosen["interval"] == few.chosen.interval
+    wide = search(case, max_accuracy_drop=0.5)
+    assert wide.chosen.drop + wide.chosen.interval > 0.5 or not any("tell the drop" in n for n in wide.notes)
+
+
 def test_without_labels_the_agreement_is_measured_and_called_so(case):
     made = search(case, eval_data=case.x[:80], max_accuracy_drop=0.1)
     assert made.metric == "agreement with the original" and made.baseline == 1.0

@@ -56,8 +56,15 @@ def test_accuracy_and_drop_against_the_original():
     loss = judge.loss(np.array([0, 1, 1, 1]))
     assert (loss.accuracy, loss.baseline, loss.drop) == (0.5, 0.75, 0.25)
     # differences 0, 1, 0, 0: variance of a mean of four is sum (x - 1/4)^2 / 16
-    assert loss.interval == pytest.approx(1.96 * math.sqrt((3 * 0.0625 + 0.5625) / 16))
-    assert judge.loss(original).drop == judge.loss(original).interval == 0.0
+    # and one more pair that differs
+    assert loss.interval == pytest.approx(1.96 * math.sqrt((3 * 0.0625 + 0.5625 + 1) / 16))
+
+
+def test_nothing_lost_on_a_few_examples_is_not_nothing_lost():
+    for count in (10, 1000):
+        labels = np.arange(count) % 2
+        same = Judge(labels, labels, "balanced_accuracy").loss(labels)
+        assert same.drop == 0.0 and same.interval == pytest.approx(1.96 / count)
 
 
 def test_balanced_accuracy_is_the_mean_over_classes():

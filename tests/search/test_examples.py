@@ -156,7 +156,7 @@ def test_split_of_a_table(tmp_path):
 def test_a_file_that_the_archive_lacks_is_one_bad_example(tmp_path):
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("0.png", picture(1))
-    table = labelled(tmp_path, "file,label\n" + "0.png,ant\n" * 11 + "1.png,bee\n")
+    table = labelled(tmp_path, "file,label\n" + "0.png,ant\n" * 10 + "0.png,bee\n1.png,bee\n")
     assert read_examples(table, PORTS, NAMED).prepare().skipped == ("1.png",)
 
 
@@ -210,6 +210,24 @@ def test_files_of_no_form(tmp_path):
 
 
 # What a set of examples does
+
+
+def test_one_label_alone_tells_nothing(tmp_path):
+    x = np.arange(20, dtype=np.float32).reshape(4, 5)
+    one = read_examples((x, np.array([1, 1, 1, 1])), ARRAYS, Classes(3, ("ant", "bee", "cat")))
+    with pytest.raises(InputError, match="all 4 examples are labelled 'bee'") as caught:
+        one.prepare()
+    assert "add examples of the other classes" in caught.value.hint
+    assert len(read_examples((x, np.array([1, 1, 1, 2])), ARRAYS, BARE).prepare()) == 4
+    assert len(read_examples(x, ARRAYS, BARE).prepare()) == 4
+    folder = class_folders(tmp_path / "d")  # a class that is left empty by a picture that cannot be read
+    names = sorted(p.name for p in folder.iterdir())
+    for name in names[1:]:
+        for picture_ in (folder / name).iterdir():
+            picture_.unlink()
+        (folder / name).rmdir()
+    with pytest.raises(InputError, match="examples are labelled"):
+        read_examples(folder, PORTS, NAMED).prepare()
 
 
 def test_subset_is_even_over_classes_and_small_ones_are_whole():

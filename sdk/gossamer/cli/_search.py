@@ -55,6 +55,31 @@ def search(
         click.echo(f"plot      {written['plot']}")
 
 
+def check_report(report: Path, others: Mapping[str, Path], *, searched: bool) -> None:
+    """Refuses a report that cannot be written or would replace one of the other files, before any work.
+
+    Args:
+        others: what each is to path.
+        searched: a plot is written beside the report.
+
+    Raises:
+        OutputError: as said.
+    """
+    from gossamer import _atomic
+    from gossamer._errors import OutputError
+
+    for path in (report, _plot(report)) if searched else (report,):
+        _atomic.check_target(path)
+        for what, other in others.items():
+            if path.resolve() == other.resolve():
+                raise OutputError(f"the report would replace the {what}", where=str(path), hint="give another --report")
+
+
+def _plot(report: Path) -> Path:
+    """Where the plot of a search goes."""
+    return report.with_name(f"{report.stem}-tradeoffs.png")
+
+
 def _report(result: SearchResult, report: Path, where: str) -> dict[str, str]:
     """The HTML page, and the plot of the trials beside it."""
     from gossamer import _atomic
@@ -62,8 +87,7 @@ def _report(result: SearchResult, report: Path, where: str) -> dict[str, str]:
 
     assert result.bundle is not None
     page = bundle_report(result.bundle.data, where=where, search=result, verify=False)
-    plot = report.with_name(f"{report.stem}-tradeoffs.png")
     return {
         "report": str(_atomic.write_text(report, page)),
-        "plot": str(_atomic.write(plot, _tradeoffs.png(result))),
+        "plot": str(_atomic.write(_plot(report), _tradeoffs.png(result))),
     }

@@ -129,6 +129,7 @@ def command(
     """
     from gossamer import _atomic
     from gossamer._errors import ModelError
+    from gossamer.cli._search import check_report
 
     if key and unsigned:
         raise click.UsageError("--key and --unsigned exclude each other")
@@ -139,11 +140,14 @@ def command(
         raise click.UsageError("--eval-data and one of --max-accuracy-drop and --latency-ms need each other")
     if automatic and rollback_counter:
         raise click.UsageError("--rollback-counter cannot be combined with a search")
+    for data, split, kind in ((eval_data, eval_split, "eval"), (train_data, train_split, "train")):
+        if split is not None and data is None:
+            raise click.UsageError(f"--{kind}-split needs --{kind}-data")
     if not model.is_file():
         wrong = "this is a folder, not a model file" if model.is_dir() else "no such model file"
         raise ModelError(wrong, where=str(model), hint="check the path")
     if report is not None:
-        _atomic.check_target(report)
+        check_report(report, {"model": model, "bundle": output}, searched=automatic)
     options: dict[str, Any] = {
         "key": False if unsigned else key,
         "name": name,

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from gossamer.recipe import Recipe
 
 
-def check(recipe: Recipe, data: Any) -> None:
-    """Refuses a ``train`` step without data, and data without the step, before anything is loaded.
+def check(recipe: Recipe, data: Any, checkpoint: Any = None) -> None:
+    """Refuses a ``train`` step without data, and data or checkpoints without the step, before anything is loaded.
 
     Raises:
         InputError, RecipeError: one of them is missing.
         UnsupportedError: torch is not installed.
     """
-    if recipe.train is None and data is not None:
+    if recipe.train is None and (data is not None or checkpoint is not None):
+        given = "are training data" if data is not None else "is a folder for checkpoints"
         raise RecipeError(
-            "there are training data, but the recipe has no train step",
+            f"there {given}, but the recipe has no train step",
             hint="add `train: {}` to the recipe, or try 1x4-75-gradual-int8",
         )
     if recipe.train is None:

@@ -43,7 +43,7 @@ def figure(result: SearchResult) -> Figure:
             axes.spines[side].set_visible(False)
         axes.tick_params(labelsize=8, colors=_plots._INK, color=_plots._DENSE)
         axes.set_xlabel(label, fontsize=8)
-    by_time.set_ylabel(f"drop of {result.metric}, points", fontsize=8)
+    by_time.set_ylabel(f"drop of {result.metric}, points (bars: 95% interval)", fontsize=8)
     for trial in result.trials:
         _mark(by_time, trial, trial.latency_us)
         _mark(by_size, trial, trial.bundle_bytes / 1e3)

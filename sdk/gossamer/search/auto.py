@@ -112,7 +112,7 @@ def optimize_auto(
         "input_shapes": input_shapes, "example_inputs": example_inputs,
     }  # fmt: skip
     training = {"train_data": train_data, "train_split": train_split, "checkpoint": checkpoint}
-    check_training(loaded, train_data)
+    check_training(loaded, train_data, checkpoint)
     clock = Clock(progress)
     with clock.stage("load"), placed(recipe):
         bench, samples = open_bench(model, loaded, calibration, **options)

@@ -97,7 +97,8 @@ class Examples:
         """Reads every example once and leaves out those that cannot be read; returns itself.
 
         Raises:
-            InputError: none is left, or more than a tenth cannot be read; the message counts and names them.
+            InputError: none is left, or more than a tenth cannot be read (the message counts and names them), or all
+                have the same label.
         """
         good, bad = [], []
         reason: Exception | None = None
@@ -117,7 +118,20 @@ class Examples:
                 hint=f"the first: {reason.message if isinstance(reason, InputError | CalibrationError) else reason}",
             )
         self.entries, self.skipped = good, (*self.skipped, *bad)
+        self._check_labels()
         return self
+
+    def _check_labels(self) -> None:
+        labels = self.labels
+        if labels is None or len(np.unique(labels)) > 1:
+            return
+        only = int(labels[0])
+        name = repr(self.classes.names[only]) if self.classes.names else str(only)
+        raise InputError(
+            f"all {len(self)} examples are labelled {name}: what always says so would be perfect on them",
+            where=self.source,
+            hint=f"add examples of the other classes; {self.classes.told}",
+        )
 
     def subset(self, count: int) -> Examples:
         """At most ``count`` examples, evenly spread over the source and, where there are labels, over the classes."""

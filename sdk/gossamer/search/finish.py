@@ -60,4 +60,4 @@ def finish(
     if private is not None:
         data = sign(data, private)
     path = _atomic.write(output, data) if output is not None else None
-    return replace(made, path=path, data=data, manifest=manifest.to_dict(m), notes=[*made.notes, *result.notes])
+    return replace(made, path=path, data=data, manifest=manifest.to_dict(m))

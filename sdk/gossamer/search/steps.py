@@ -203,11 +203,21 @@ class Search:
                 )
             else:
                 notes.append("no faster than dense: what may be pruned within the goal saves less than times differ")
-        if best is not None and best.interval > max(abs(best.drop), self.goal.max_drop or 0.0):
-            notes.append(
-                f"{len(self.examples)} examples tell the drop to +-{best.interval:.4f} only: more would tell more"
-            )
+        if best is not None:
+            notes += self._doubt(best)
         return notes
+
+    def _doubt(self, best: Trial) -> list[str]:
+        """Says where the examples are too few for the choice: what measured well on them was also taken for that."""
+        told = f"{len(self.examples)} examples tell the drop to +-{best.interval:.4f}"
+        most, end = self.goal.max_drop, best.drop + best.interval
+        if most is not None and end > most:
+            doubt = f": it may be {end:.4f}, more than asked"
+        elif most is None and best.interval > abs(best.drop):
+            doubt = " only"
+        else:
+            return []
+        return [f"{told}{doubt}; judge it on more than these, which also chose it"]
 
 
 def judge_of(
