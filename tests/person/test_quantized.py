@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer import ModelError, optimize
+from gossamer import InputError, ModelError, optimize
 from gossamer.person.dataset import PersonDataset, labels
 from gossamer.person.evaluate import bundle_predictor
 
@@ -86,29 +86,52 @@ def test_every_decision_on_person128_is_the_same_in_torch_and_in_the_bundle() ->
     assert np.array_equal(mine, device)
 
 
-def test_rebalancing_moves_the_bias_to_where_val_asks_for_it(tiny_people: Path) -> None:
+@pytest.mark.parametrize("gain", [1.0, 40.0])
+def test_rebalancing_moves_the_bias_to_where_val_asks_for_it(tiny_people: Path, gain: float) -> None:
+    """With a gain of 40 probabilities are 0 and 1 exactly: the margins say more."""
     people = PersonDataset(tiny_people)
     label = labels(people.select("val"))
-    spread = np.linspace(-1.0, 1.0, len(label)) + 3.0 * label
+    spread = gain * (np.linspace(-1.0, 1.0, len(label)) + 3.0 * label)
 
     class Brightness(quantized.Quantized):
-        """Margins that overlap a little, moved by the bias, as an int8 network's are."""
+        """Margins that are moved by the bias, as an int8 network's are."""
 
-        def scores(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+        def logits(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
             assert len(images) == len(label)
             low, high = self.graph.classifier.bias.tolist()
-            return 1.0 / (1.0 + np.exp(-(spread + high - low)))
+            return np.stack([np.full(len(label), low), spread + high], axis=1)
 
     graph = torch.nn.Module()
     graph.classifier = torch.nn.Linear(1, 2)
     with torch.no_grad():
-        graph.classifier.bias.copy_(torch.tensor([-3.0, 3.0]))  # everything is a person
+        graph.classifier.bias.copy_(torch.tensor([-3.0, 3.0]) * gain)  # everything is a person
     made = Brightness(graph, [], {})
     photos = people.images(people.select("val"), size=96)
     assert (made.scores(photos) > 0.5).all()
     quantized._rebalance(made, people)
     low, high = graph.classifier.bias.tolist()
-    assert low + high == pytest.approx(0.0, abs=1e-5)
+    assert low + high == pytest.approx(0.0, abs=1e-5 * gain)
     # No person is at -1..1 and persons at 2..4: the middle, 1.5, is where the decision belongs.
-    assert high - low == pytest.approx(-1.5, abs=0.2)
+    assert high - low == pytest.approx(-1.5 * gain, abs=0.2 * gain)
     assert ((made.scores(photos) > 0.5) == (label == 1)).all()
+
+
+def test_grey_networks_are_trained_on_luma(tiny_people: Path) -> None:
+    people = PersonDataset(tiny_people)
+    torch.manual_seed(5)
+    network = build("v1-0.25-grey")
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(16, 3, 96, 96))
+    settings = QuantizeSettings(steps=2, batch=4, views=16, without=(), rebalance=False)
+    made = quantize_aware(network.eval(), people, settings, log=silent)
+    bundle = optimize(made.onnx(), recipe={"version": 1, "target": {"measure": False}}, key=False)
+    photos = people.images(people.select("test"), size=96)
+    inputs = photos.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    assert np.array_equal(made.scores(photos), bundle_predictor(bundle.data, verify=False)(inputs))
+
+
+def test_settings_out_of_range_are_refused(tiny_people: Path) -> None:
+    for wrong in ({"steps": -1}, {"batch": 0}, {"views": 0}, {"own": 1.5}):
+        with pytest.raises(InputError, match="at least"):
+            quantize_aware(build("v1-0.25"), PersonDataset(tiny_people), QuantizeSettings(**wrong), log=silent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from gossamer._errors import InputError, ModelError  # noqa: E402
 from gossamer.person import dataset, latency, records, run_record  # noqa: E402
+from gossamer.person.calibration_inputs import calibration_images  # noqa: E402
 from gossamer.person.evaluate import bundle_predictor, evaluate, onnx_predictor  # noqa: E402
 from gossamer.person.models import build, is_prunable  # noqa: E402
 from gossamer.person.onnx_export import to_onnx  # noqa: E402
@@ -37,7 +39,7 @@ def network(seed=0, sparsity=0.0, name=NETWORK):
 def _few_photos_calibrate():
     """Eight instead of a hundred, for the sake of time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "CALIBRATION_PHOTOS", 8)
+        patch.setattr(records, "calibration_images", functools.partial(calibration_images, count=8))
         yield
 
 
@@ -141,7 +143,7 @@ def test_qdq_model_is_compiled_as_it_is(people, runs, tmp_path):
     torch.save(net.state_dict(), tmp_path / "q.pt")
     step = load_recipe("dense-int8").quantize
     inner = load(to_onnx(net))
-    graph = quantize(inner, step, people.calibration())
+    graph = quantize(inner, step, [{"image": image[None]} for image in calibration_images(people, count=8)])
     ir.save(graph, tmp_path / "q.onnx")
     made = records.measure(people, run("q.pt", qdq="q.onnx"), folder=tmp_path)
     assert made.record.quantization == "qat"
@@ -159,7 +161,15 @@ def test_grey_networks_see_luma(people, tmp_path):
     made = records.measure(people, run("grey.pt", network=NETWORK + "-grey"), folder=tmp_path)
     report = evaluate(onnx_predictor(to_onnx(net)), people, "test")
     assert made.record.float_.test.model_dump()["all"] == report["all"]
-    assert people.calibration(1)[0]["image"].shape == (1, 1, 96, 96)
+
+
+def test_photos_that_calibrate_are_spread_over_train(people):
+    rows = people.select("train")
+    assert calibration_images(people).shape == (48, 3, 96, 96)  # all there are
+    colour, grey = calibration_images(people, count=3), calibration_images(people, 1, count=3)
+    pixels = people.images([rows[0], rows[24], rows[47]], size=96).transpose(0, 3, 1, 2) / np.float32(255)
+    np.testing.assert_array_equal(colour, pixels)
+    assert grey[:, 0] == pytest.approx(np.tensordot((0.299, 0.587, 0.114), pixels, (0, 1)), abs=1e-6)
 
 
 # Bad weights

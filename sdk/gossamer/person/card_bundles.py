@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from gossamer.person.calibration_inputs import calibration_images
 from gossamer.person.dataset import PersonDataset
 from gossamer.person.evaluate import bundle_predictor, evaluate
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE
-
-CALIBRATION_PHOTOS = 100
+from gossamer.person.preprocess import INPUT_NAME
 
 
 def measured(data: str | Path, model: str | Path, recipes: Sequence[str]) -> list[dict[str, Any]]:
     """Pack ``model`` with each recipe and evaluate the bundle on val and test.
 
     Args:
-        data: folder of person128; every n-th train photo calibrates.
+        data: folder of person128; its train photos calibrate, see :func:`calibration_images`.
         model: the float32 ONNX file.
         recipes: names or paths of recipes.
 
@@ -30,12 +27,9 @@ def measured(data: str | Path, model: str | Path, recipes: Sequence[str]) -> lis
     from gossamer import optimize
 
     people = PersonDataset(data)
-    rows = people.select("train")
-    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, CALIBRATION_PHOTOS).round().astype(int)]
-    pixels = people.images(chosen, size=INPUT_SIZE).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people)]
     out = []
     for recipe in recipes:
-        samples = [{INPUT_NAME: np.ascontiguousarray(image[None])} for image in pixels]
         result = optimize(model, recipe=recipe, calibration=samples, key=False)
         predict = bundle_predictor(result.data, verify=False)
         out.append(
@@ -43,7 +37,7 @@ def measured(data: str | Path, model: str | Path, recipes: Sequence[str]) -> lis
                 "title": recipe,
                 "sparsity": _zeros(result.data),
                 "bytes": len(result.data),
-                "calibration": CALIBRATION_PHOTOS,
+                "calibration": len(samples),
                 "val": evaluate(predict, people, "val"),
                 "test": evaluate(predict, people, "test"),
             }

@@ -203,12 +203,11 @@ def _bundle(path: Path, session: Callable[[Path], Any] | None) -> Opened:
 
 def _exported(path: Path, network: str | None) -> onnx_ir.Model:
     import onnx_ir as ir
-    import torch
 
     from gossamer._load import load
-    from gossamer.person.models import build
     from gossamer.person.onnx_export import to_onnx
     from gossamer.person.preprocess import model_metadata
+    from gossamer.person.weights import load_network
 
     known = re.match(r"(v1|v2|mcunet)-\d+(\.\d+)?(-grey)?", path.name)
     if network is None and known is None:
@@ -217,13 +216,7 @@ def _exported(path: Path, network: str | None) -> onnx_ir.Model:
             where=str(path),
             hint="name the network: --network v1-0.25",
         )
-    net = build(network or str(known and known[0].rstrip("."))).eval()
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        net.load_state_dict(weights)
-    except Exception as e:  # torch raises what its unpickler meets
-        reason = str(e).strip().splitlines()[0][:160]
-        raise ModelError(f"not weights of {net.name}: {reason}", where=str(path), hint="name another --network") from e
+    net = load_network(path, network or str(known and known[0].rstrip(".")))
     content = to_onnx(net, {_manifest.METADATA_KEY: json.dumps(model_metadata(net.name, net.channels))})
     model: ir.Model = load(content, name=net.name)
     return model

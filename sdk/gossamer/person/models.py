@@ -104,7 +104,7 @@ class PersonNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, [N, F, 3, 3] for an input of 96x96."""
         if self.channels == 1 and x.shape[1] == 3:
-            x = 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+            x = to_luma(x)
         out: Tensor = self.trunk(x)
         return out
 
@@ -112,6 +112,11 @@ class PersonNet(nn.Module):
         """Logits [N, 2] of a feature map."""
         logits: Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
         return logits
+
+
+def to_luma(images: Tensor) -> Tensor:
+    """Luma (ITU-R 601, as Pillow's mode L) of RGB: [N, 3, H, W] to [N, 1, H, W]."""
+    return 0.299 * images[:, 0:1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:3]
 
 
 def mobilenet_v1(width: float = 0.25, *, inputs: int = 3, dropout: float = 0.1) -> PersonNet:

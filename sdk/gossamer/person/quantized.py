@@ -21,17 +21,17 @@ from gossamer._manifest import METADATA_KEY
 from gossamer.person import dataset as data
 from gossamer.person.augment import Augmentation
 from gossamer.person.bank import cumulative, fill
+from gossamer.person.calibration_inputs import calibration_images
 from gossamer.person.ensemble import TeacherEnsemble
+from gossamer.person.models import to_luma
 from gossamer.person.onnx_export import to_onnx
 from gossamer.person.operating_point import fit
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, model_metadata, person_probability
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, model_metadata, person_probability, to_grey
 from gossamer.person.teachers import Teacher
 
 if TYPE_CHECKING:
     from gossamer.person.models import PersonNet
     from gossamer.quantize.qat import QuantizedGraph
-
-CALIBRATION_PHOTOS = 100
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Quantized:
         graph: to be asked with ``exact``, or saved with ``to_onnx``.
         losses: mean loss of every tenth of the steps.
         settings: of the run, as plain values.
+        channels: of its input, 3 (RGB) or 1 (luma).
     """
 
     graph: QuantizedGraph
     losses: list[float]
     settings: dict[str, Any]
+    channels: int = 3
 
     def onnx(self) -> bytes:
         """The QDQ model, serialised; ``gossamer.optimize`` compiles it without a quantize step."""
@@ -84,24 +86,20 @@ class Quantized:
 
         return ir.to_proto(self.graph.to_onnx()).SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
-    def scores(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float64]:
-        """Probability of a person, float64 [N], for uint8 [N, 96, 96, 3], by the integer rule of the device."""
+    def logits(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float64]:
+        """Both logits, float64 [N, 2], for uint8 [N, 96, 96, 3], by the integer rule of the device."""
         snapshot = self.graph.snapshot()
         out = []
         for start in range(0, len(images), batch):
             pixels = images[start : start + batch].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-            logits = snapshot(torch.from_numpy(np.ascontiguousarray(pixels)))
-            out.append(np.asarray(logits[0] if isinstance(logits, (list, tuple)) else logits))
-        return person_probability(np.concatenate(out))
+            pixels = to_grey(pixels) if self.channels == 1 else np.ascontiguousarray(pixels)
+            logits = snapshot(torch.from_numpy(pixels))
+            out.append(np.asarray(logits[0] if isinstance(logits, (list, tuple)) else logits, np.float64))
+        return np.concatenate(out)
 
-
-def calibration_images(people: data.PersonDataset) -> npt.NDArray[np.float32]:
-    """Evenly spread train photos as the network's input, float32 [100, 3, 96, 96]."""
-    rows = people.select("train")
-    count = min(CALIBRATION_PHOTOS, len(rows))
-    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
-    pixels = people.images(chosen, size=INPUT_SIZE).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
-    return np.ascontiguousarray(pixels)
+    def scores(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float64]:
+        """Probability of a person, float64 [N], from :meth:`logits`."""
+        return person_probability(self.logits(images, batch))
 
 
 def quantize_aware(
@@ -116,27 +114,33 @@ def quantize_aware(
 
     Args:
         network: trained, plain zeros, at its operating point; not changed.
-        people: its train split is used.
+        people: its train split is used, and val where the settings say ``rebalance``.
         settings: of the run.
         teachers: mark the views.
         log: receives one line now and then.
 
     Raises:
-        InputError: a loss is no number.
+        InputError: a setting is out of range, a loss is no number, or ``rebalance`` meets a network that ranks photos
+            of val the wrong way round.
+        ModelError: a weight of the network is not finite.
     """
     from gossamer import load
     from gossamer.quantize.qat import prepare_qat
 
     chosen = settings or QuantizeSettings()
+    if chosen.steps < 0 or chosen.batch < 1 or chosen.views < 1 or not 0.0 <= chosen.own <= 1.0:
+        raise InputError(
+            "steps must be at least 0, batch and views at least 1, own within 0..1", where="QuantizeSettings"
+        )
     network.eval()
-    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people)]
+    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people, network.channels)]
     about = json.dumps(model_metadata(network.name, network.channels), sort_keys=True)
     model = load(to_onnx(network, {METADATA_KEY: about}))
     graph = prepare_qat(model, samples, activation_scales=chosen.scales, keep_zeros=True)
     losses: list[float] = []
     if chosen.steps:
         losses = _train(graph, network, people, chosen, teachers, log)
-    made = Quantized(graph, losses, asdict(chosen))
+    made = Quantized(graph, losses, asdict(chosen), network.channels)
     if chosen.rebalance:
         _rebalance(made, people)
     return made
@@ -145,8 +149,8 @@ def quantize_aware(
 def _rebalance(made: Quantized, people: data.PersonDataset) -> None:
     """Moves the classifier's bias by the offset of :func:`gossamer.person.operating_point.fit` on val."""
     rows = people.select("val")
-    p = made.scores(people.images(rows, size=INPUT_SIZE))
-    scale, offset = fit(np.log(p) - np.log1p(-p), data.labels(rows))
+    logits = made.logits(people.images(rows, size=INPUT_SIZE))
+    scale, offset = fit(logits[:, 1] - logits[:, 0], data.labels(rows))
     bias = dict(made.graph.named_parameters())["classifier.bias"]
     with torch.no_grad():
         bias.add_(bias.new_tensor([-0.5, 0.5]) * (offset / scale))
@@ -189,7 +193,7 @@ def _train(
         with torch.no_grad():
             own = torch.softmax(network(views), dim=1)[:, 1]
         target = settings.own * own + (1.0 - settings.own) * person
-        log_p = torch.log_softmax(graph(views), dim=1)
+        log_p = torch.log_softmax(graph(to_luma(views) if network.channels == 1 else views), dim=1)
         loss = -(target * log_p[:, 1] + (1.0 - target) * log_p[:, 0]).mean()
         now = float(loss.detach())
         if not math.isfinite(now):

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gossamer._errors import InputError, ModelError
 from gossamer.person import dataset as data
 from gossamer.person import run_record as schema
-from gossamer.person.card_bundles import CALIBRATION_PHOTOS
+from gossamer.person.calibration_inputs import CALIBRATION_PHOTOS, calibration_images
 from gossamer.person.evaluate import Predictor, bundle_predictor, evaluate, onnx_predictor
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, LABELS, model_metadata, to_grey
+from gossamer.person.preprocess import INPUT_NAME, LABELS, model_metadata
+from gossamer.person.weights import load_network
 
 if TYPE_CHECKING:
     from gossamer.person.models import PersonNet
@@ -102,14 +103,6 @@ class DecodedPeople(data.PersonDataset):
             out[i] = self._kept[photo.file, size]
         return out
 
-    def calibration(self, channels: int = 3) -> list[dict[str, npt.NDArray[np.float32]]]:
-        """Evenly spread train photos, as inputs of :func:`gossamer.optimize`; ``channels`` 1: their luma."""
-        rows = self.select("train")
-        chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, CALIBRATION_PHOTOS).round().astype(int)]
-        pixels = self.images(chosen, size=INPUT_SIZE).astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
-        pixels = to_grey(pixels) if channels == 1 else pixels
-        return [{INPUT_NAME: np.ascontiguousarray(image[None])} for image in pixels]
-
 
 def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: str | None = None) -> Measured:
     """Evaluate a network as float (ONNX Runtime) and as int8 bundle (native core) on val and test.
@@ -137,12 +130,15 @@ def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: 
     content = to_onnx(network)
     quantised = None if run.qdq is None else _read(Path(folder) / run.qdq)
     title = name or Path(run.file).stem
+    calibration = None
+    if quantised is None:
+        calibration = [{INPUT_NAME: image[None]} for image in calibration_images(people, network.channels)]
 
     def pack(target: dict[str, Any]) -> Any:
         return optimize(
             content if quantised is None else quantised,
             recipe={**_RECIPE, "name": title, "target": target},
-            calibration=people.calibration(network.channels) if quantised is None else None,
+            calibration=calibration,
             key=False,
             name=title,
             labels=LABELS,
@@ -190,58 +186,6 @@ def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: 
         str(path),
     )
     return Measured(record, result.data, dense.data)
-
-
-def load_network(path: str | Path, network: str) -> PersonNet:
-    """A network in evaluation mode with the weights of a file.
-
-    Raises:
-        ModelError: no such file, not a ``state_dict``, of another network, masked still, or not finite.
-        InputError: no such network.
-    """
-    import pickle
-
-    import torch
-
-    from gossamer.person.models import build
-
-    model, where = build(network), str(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError("no such weights file", where=where) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"this is no file of weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            where=where,
-            hint="torch.save(network.state_dict(), path)",
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ModelError("the file holds no state_dict", where=where, hint="torch.save(network.state_dict(), path)")
-    masked = [k for k in state if "parametrizations." in k]
-    if masked:
-        raise ModelError(
-            f"'{masked[0]}' is masked still", where=where, hint="end with Sparsifier.finish(), then save the state_dict"
-        )
-    wanted = model.state_dict()
-    wrong = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    wrong += [k for k in state if k not in wanted]
-    wrong += [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    if wrong:
-        raise ModelError(
-            f"the weights are not those of {network}: {len(wrong)} tensors differ, first '{wrong[0]}'",
-            where=where,
-            hint="give the network that was trained",
-        )
-    for key, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelError(
-                f"'{key}' holds {int((~torch.isfinite(value)).sum())} values that are not finite",
-                where=where,
-                hint="the training diverged: train again with a lower learning rate",
-            )
-    model.load_state_dict(state, strict=False)
-    return model.eval()
 
 
 def prunable_zeros(network: PersonNet) -> float:

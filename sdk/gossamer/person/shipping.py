@@ -136,22 +136,23 @@ def _packed(data: str | Path, runs: Path, choice: Choice) -> bytes:
     """The bundle of a record once more, under its shipping name and with its numbers; decisions are those recorded."""
     from gossamer import optimize
     from gossamer.person import dataset
+    from gossamer.person.calibration_inputs import calibration_images
     from gossamer.person.evaluate import bundle_predictor
     from gossamer.person.onnx_export import to_onnx
     from gossamer.person.preprocess import INPUT_SIZE, model_metadata
-    from gossamer.person.quantized import calibration_images
-    from gossamer.person.records import load_network
+    from gossamer.person.weights import load_network
 
     record = choice.record
     folder, _, stem = record.name.rpartition("__")
     place = runs.joinpath(*folder.split("__")) if folder else runs
     people = dataset.PersonDataset(data)
-    model: bytes = to_onnx(load_network(place / f"{stem}.pt", record.network))
+    network = load_network(place / f"{stem}.pt", record.network)
+    model = to_onnx(network)
     calibration = None
     if record.quantization == "qat":
         model = (place / f"{stem}.qdq.onnx").read_bytes()
     else:
-        calibration = [{"image": image[None]} for image in calibration_images(people)]
+        calibration = [{"image": image[None]} for image in calibration_images(people, network.channels)]
     report = record.int8.test.all
     result = optimize(
         model,
@@ -162,7 +163,7 @@ def _packed(data: str | Path, runs: Path, choice: Choice) -> bytes:
         version="1",
         license="Apache-2.0",
         labels=LABELS,
-        preprocess=model_metadata(choice.name)["preprocess"],
+        preprocess=model_metadata(choice.name, network.channels)["preprocess"],
         metrics=[
             _metric("balanced_accuracy_percent", report.balanced_accuracy.value),
             _metric("tpr_percent", report.tpr.value),
