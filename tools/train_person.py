@@ -13,7 +13,6 @@ and reads test once; ``measure`` adds the accuracy of int8 bundles to the card. 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from dataclasses import fields, replace
@@ -41,19 +40,15 @@ def teachers(options: argparse.Namespace) -> None:
 def fit(options: argparse.Namespace) -> None:
     """Train the candidates; write their weights and run.json."""
     from gossamer.person.augment import Augmentation
-    from gossamer.person.candidates import parse
     from gossamer.person.dataset import PersonDataset
     from gossamer.person.fitting import fit as fit_folder
     from gossamer.person.teachers import load_teachers
-    from gossamer.person.training import TrainSettings
+    from gossamer.person.training import TrainSettings, initial_digests
 
     chosen = {f.name: getattr(options, f.name) for f in fields(TrainSettings) if hasattr(options, f.name)}
     augmentation = {f.name: getattr(options, f.name) for f in fields(Augmentation) if hasattr(options, f.name)}
     if options.init is not None:
-        named = sorted({parse(text).start for text in options.candidates or ()} - {""})
-        chosen["initial"] = tuple(
-            (n, hashlib.sha256((options.init / f"{n}.pt").read_bytes()).hexdigest()) for n in named
-        )
+        chosen["initial"] = initial_digests(options.candidates or (), options.init)
     settings = TrainSettings(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items() if v is not None},
         augmentation=replace(Augmentation(), **{k: v for k, v in augmentation.items() if v is not None}),

@@ -107,21 +107,21 @@ def test_the_view_of_training(tmp_path: Path, shards: Path, tiny_people: Path) -
     assert "split train" in str(caught.value.where)
 
 
-def test_a_teacher_the_other_way_round_is_found_out(data_dir: Path) -> None:
+def test_a_teacher_the_other_way_round_is_found_out(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tflite", reason="teachers need the [tflite] extra")
     from gossamer.person.teacher_check import check_direction, open_teachers
 
     path = data_dir / "models" / "mlperf-tiny" / "vww_96_float.tflite"
     people = dataset.PersonDataset(data_dir / "person128")
-    rows = people.select("val")[::6]
-    images, label = people.images(rows), dataset.labels(rows)
+    monkeypatch.setattr("gossamer.person.teacher_check.ENOUGH", 128)
     (right,), (turned,) = open_teachers([path]), open_teachers([], [path])
-    (auc,) = check_direction([right], images, label)
+    (auc,) = check_direction([right], people)
     assert auc > 0.75
-    with pytest.raises(InputError, match="ranks photos without a person higher") as caught:
-        check_direction([right, turned], images, label)
+    with pytest.raises(InputError, match=r"ranks photos without a person higher .* on 128 training photos") as caught:
+        check_direction([right, turned], people)
     assert "--teacher-person-first" in str(caught.value.hint)
-    x = torch.from_numpy(np.ascontiguousarray(images[:3].transpose(0, 3, 1, 2)))[..., :96, :96].float() / 255
+    images = people.images(people.select("val")[:3])
+    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))[..., :96, :96].float() / 255
     with torch.no_grad():
         assert torch.allclose(right(x)[0], -turned(x)[0], atol=1e-5)
 
@@ -140,3 +140,29 @@ def test_teachers_of_another_form_are_refused(data_dir: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="not a teachers file"):
         (tmp_path / "x.npz").write_bytes(b"nothing like it")
         open_teachers([tmp_path / "x.npz"])
+
+
+class Bright(torch.nn.Module):
+    """A teacher that takes dark photos for persons."""
+
+    name, size = "dark", 96
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return -images.mean(dim=(1, 2, 3)), images
+
+
+def test_a_teacher_is_tried_on_both_labels_however_the_photos_are_ordered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels alternate, so every other photo has the same one."""
+    from gossamer.person.teacher_check import check_direction
+
+    monkeypatch.setattr("gossamer.person.teacher_check.ENOUGH", 6)
+    rows = [packs.train_row(i % 2, packs.square(i % 2, i)) for i in range(12)]
+    packs.write_parquet(tmp_path / "train_quality_part_0-00000-of-00001.parquet", rows)
+    packs.write_parquet(
+        tmp_path / "validation-00000-of-00001.parquet", [packs.row(i, packs.square(i, 50 + i)) for i in range(2)]
+    )
+    people = TrainingView(dataset.open_photos(tmp_path))
+    with pytest.raises(InputError, match=r"ROC AUC 0\.000 on 6 training photos"):
+        check_direction([Bright()], people)

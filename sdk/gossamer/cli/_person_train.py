@@ -72,8 +72,6 @@ def train(
 
     Photos that cannot be read are skipped and named. Everything runs on a CPU too, slowly.
     """
-    import hashlib
-
     from gossamer._errors import BackendError, InputError
     from gossamer.cli._progress import Bar
     from gossamer.person.dataset import open_photos
@@ -87,27 +85,24 @@ def train(
     from gossamer.person.fitting import fit
     from gossamer.person.models import build
     from gossamer.person.teacher_check import check_direction, open_teachers
-    from gossamer.person.training import TrainSettings
+    from gossamer.person.training import TrainSettings, initial_digests
 
     chosen: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
     if candidates:
         chosen["candidates"] = candidates
-    recipes = [parse(text) for text in chosen.get("candidates", TrainSettings().candidates)]
-    for recipe in recipes:
+    texts = chosen.get("candidates", TrainSettings().candidates)
+    for recipe in map(parse, texts):
         build(recipe.network)
-    named = sorted({r.start for r in recipes} - {""})
-    if named and init is None:
-        raise InputError(f"+from:{named[0]} needs a folder", hint="give --init FOLDER that holds NAME.pt")
+        if recipe.start and init is None:
+            raise InputError(f"+from:{recipe.start} needs a folder", hint="give --init FOLDER that holds NAME.pt")
     if init is not None:
-        chosen["initial"] = tuple((n, hashlib.sha256(_weights(init / f"{n}.pt")).hexdigest()) for n in named)
+        chosen["initial"] = initial_digests(texts, init)
     marks = open_teachers(teachers, teacher_person_first)
     with Bar(["read"], quiet=as_json) as bar:
         photos = open_photos(folder, layout)
         people = TrainingView(photos, train_split, val_split, progress=functools.partial(bar, "read"))
     if marks:
-        rows = people.select("train")
-        picked = rows[:: max(1, len(rows) // 512)]
-        check_direction(marks, people.images(picked), [p.label for p in picked])
+        check_direction(marks, people)
     record = fit(
         people,  # type: ignore[arg-type]  # the training loop asks for what every PhotoSet has
         TrainSettings(**chosen),
@@ -132,12 +127,3 @@ def train(
     if people.skipped.count:
         click.echo(f"{people.skipped.count} photos skipped: they could not be read", err=True)
     click.echo(f"wrote {output}")
-
-
-def _weights(path: Path) -> bytes:
-    from gossamer._errors import InputError
-
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise InputError(f"no weights to start from: {e.strerror}", where=str(path)) from e

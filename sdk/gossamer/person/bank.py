@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gossamer._errors import InputError
 from gossamer.person.augment import Augmentation, mix_views, random_views, resize
 from gossamer.person.ensemble import TeacherEnsemble
 from gossamer.person.preprocess import INPUT_SIZE
@@ -41,9 +42,20 @@ class Bank:
     sources: Tensor
 
     def weights(self, without: int) -> Tensor:
-        """Drawing weights [N]: both labels equally often, views with any source of the bit mask ``without`` never."""
+        """Drawing weights [N]: both labels equally often, views with any source of the bit mask ``without`` never.
+
+        Raises:
+            InputError: no view of one of the labels is left.
+        """
         allowed = ((self.sources & without) == 0).float()
         positive, negative = self.label * allowed, (1.0 - self.label) * allowed
+        for left, name in ((positive, "with a person"), (negative, "without a person")):
+            if not float(left.sum()) > 0.0:
+                raise InputError(
+                    f"no view {name} is left of {len(self.label)}",
+                    where="bank of views",
+                    hint="leave out fewer sources, or make a larger bank",
+                )
         return positive / positive.sum() + negative / negative.sum()
 
     def draw(self, cumulative: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -59,7 +59,7 @@ def parse(text: str) -> Recipe:
             found["without"] += (value,)
         elif kind == "from" and value:
             found["start"] = value
-        elif kind == "seed" and value.isdigit():
+        elif kind == "seed" and value.isdecimal():
             found["seed"] = int(value)
         elif value and "method" not in found:
             found["method"], found["target"] = _sparse(text, kind, value)
@@ -206,6 +206,12 @@ class Candidate:
             weight.mul_(layer.mask)
         average: PersonNet = self.average.eval()
         return average
+
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether every weight and statistic, of the network and of its average, is a number."""
+        tensors = [v for part in (self.net, self.average) for v in part.state_dict().values() if v.is_floating_point()]
+        return bool(torch.stack([torch.isfinite(v).all() for v in tensors]).all())
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that is learned."""

@@ -16,6 +16,7 @@ import torch
 
 from gossamer._errors import InputError
 from gossamer.person.augment import resize
+from gossamer.person.dataset import Photo, PhotoSet, labels, require_both_labels
 from gossamer.person.metrics import roc_auc
 from gossamer.person.teachers import Teacher, extract, load_teachers
 
@@ -51,28 +52,34 @@ def open_teachers(paths: Sequence[Path], person_first: Sequence[Path] = ()) -> l
     return out
 
 
-def check_direction(teachers: Sequence[Teacher], images: npt.NDArray[np.uint8], label: npt.ArrayLike) -> list[float]:
-    """ROC AUC of every teacher on some labelled photos.
+def check_direction(teachers: Sequence[Teacher], people: PhotoSet) -> list[float]:
+    """ROC AUC of every teacher on training photos, evenly spread, as many with a person as without.
 
     Args:
         teachers: to try.
-        images: uint8 [N, S, S, 3].
-        label: [N] of 0 and 1.
+        people: with a split ``train``.
 
     Raises:
-        InputError: a teacher ranks photos without a person higher: its outputs stand the other way round.
+        InputError: a teacher ranks photos without a person higher: its outputs stand the other way round. Or the split
+            lacks a label.
     """
-    pick = np.linspace(0, len(images) - 1, min(ENOUGH, len(images))).round().astype(int)
-    pixels = torch.from_numpy(images[pick]).permute(0, 3, 1, 2).float() / 255
-    y = np.asarray(label)[pick]
+    rows = people.select("train")
+    require_both_labels((p.label for p in rows), f"{people.folder}, split train")
+    picked: list[Photo] = []
+    for label in (0, 1):
+        alike = [p for p in rows if p.label == label]
+        picked += [alike[i] for i in np.linspace(0, len(alike) - 1, min(ENOUGH // 2, len(alike))).round().astype(int)]
+    pixels = torch.from_numpy(people.images(picked)).permute(0, 3, 1, 2).float() / 255
     found = []
     for teacher in teachers:
         with torch.no_grad():
             margins = torch.cat([teacher(resize(part, teacher.size))[0] for part in torch.split(pixels, 32)])
-        auc = roc_auc(y, margins.numpy())
+        if not bool(torch.isfinite(margins).all()):
+            raise InputError("its output is not a number", where=f"teacher {teacher.name}", hint="take another one")
+        auc = roc_auc(labels(picked), margins.numpy())
         if auc < 0.5:
             raise InputError(
-                f"it ranks photos without a person higher (ROC AUC {auc:.3f} on {len(pick)} training photos)",
+                f"it ranks photos without a person higher (ROC AUC {auc:.3f} on {len(picked)} training photos)",
                 where=f"teacher {teacher.name}",
                 hint="its outputs stand the other way round: give it with --teacher-person-first",
             )

@@ -8,6 +8,7 @@ to the range its int8 tensor can hold (rounding steps between are left out).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,6 +180,13 @@ class Teacher(nn.Module):
         self._description = description
         for key, value in weights.items():
             self.register_buffer("w" + key.replace(".", "_"), torch.from_numpy(np.array(value)))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of its steps and weights: two teachers that are alike in it say the same."""
+        content = hashlib.sha256(json.dumps(self._description, sort_keys=True).encode())
+        for name, weight in sorted(self.named_buffers()):
+            content.update(name.encode() + weight.cpu().numpy().tobytes())
+        return content.hexdigest()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """float32 [N, 3, size, size] in 0..1 to logit margins [N] and the map before global pooling [N, C, H, W]."""

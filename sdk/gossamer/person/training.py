@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,7 @@ from gossamer.person.learner import Learner
 from gossamer.person.models import PersonNet
 from gossamer.person.preprocess import INPUT_SIZE, person_probability
 from gossamer.person.teachers import Teacher
+from gossamer.person.weights import read_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def train(
         people: person128; its train and val splits are used.
         settings: the run.
         teachers: third-party networks that mark every view; none: labels alone.
-        initial: folder with the weights ``<name>.pt`` that candidates start from; digests in ``settings.initial``.
+        initial: folder with the weights ``<name>.pt`` that candidates start from; their digests, from
+            :func:`initial_digests`, are in ``settings.initial``.
         device: ``cpu`` or ``cuda``.
         seconds: let the schedule follow the clock and end after so many seconds, the making of the bank included,
             instead of after ``epochs``.
@@ -127,14 +130,25 @@ def train(
         keep: receives the averaged networks as often.
 
     Raises:
-        InputError: the state belongs to other settings, a setting is wrong, a split lacks a label, or a loss is no
-            number any more; then the last state is from before that.
+        InputError: the state is damaged or belongs to other settings, teachers or photos, a setting is wrong, a split
+            (or what a candidate may see of it) lacks a label, weights to start from are missing or others, or a loss or
+            a weight is no number any more; then the last state is from before that.
+        ModelError: a file of weights to start from holds none, or some that are not finite.
+        RecipeError: a candidate's recipe would leave a layer empty.
     """
     if settings.epochs < 1 or settings.batch < 2 or settings.bank < 2:
         raise InputError("epochs must be at least 1, batch and bank at least 2", where="TrainSettings")
-    resumed = state_path is not None and Path(state_path).is_file()
-    if seconds is not None and resumed:
-        raise InputError("a run by the clock cannot go on from a state", where=str(state_path), hint="remove the state")
+    if not settings.candidates or len(set(settings.candidates)) < len(settings.candidates):
+        raise InputError(
+            "candidates must be there, each once" if settings.candidates else "no candidates", where="TrainSettings"
+        )
+    state = None
+    if state_path is not None and Path(state_path).is_file():
+        if seconds is not None:
+            raise InputError(
+                "a run by the clock cannot go on from a state", where=str(state_path), hint="remove the state"
+            )
+        state = _read_state(Path(state_path), settings)
     where = torch.device(device)
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = where.type == "cuda"
@@ -147,6 +161,12 @@ def train(
     nowhere = set(names).intersection(*(r.without for r in recipes))
     rows = _spread(people.select("train", without=nowhere), train_limit)
     val_rows = _spread(people.select("val"), val_limit)
+    for split, those in (("train", rows), ("val", val_rows)):
+        data.require_both_labels((p.label for p in those), f"{people.folder}, split {split}")
+    starts = _starts(recipes, settings, initial, where)
+    origin = {"teachers": [[t.name, t.digest()] for t in teachers], "photos": _photos_digest(rows)}
+    if state is not None:
+        _check_origin(state, origin, state_path)
     val = torch.from_numpy(people.images(val_rows, size=INPUT_SIZE)).permute(0, 3, 1, 2).to(where)
     ensemble = TeacherEnsemble(teachers).to(where) if teachers else None
     began = time.monotonic()
@@ -166,7 +186,6 @@ def train(
     if ensemble is not None:
         log(f"teachers {[t.name for t in teachers]} weighted {[round(w, 3) for w in ensemble.weights.tolist()]}")
     steps = max(1, settings.bank // settings.batch)
-    starts = _starts(recipes, settings, initial, where)
     candidates = [
         Candidate(
             r,
@@ -185,8 +204,8 @@ def train(
     ]
     losses: list[list[float]] = []
     first = 0
-    if resumed and state_path is not None:
-        first, losses = _restore(Path(state_path), settings, learners, where)
+    if state is not None:
+        first, losses = _restore(state, learners, where)
         log(f"going on after epoch {first}")
     if where.type == "cuda":
         for learner in learners:
@@ -195,7 +214,7 @@ def train(
     last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
     if seconds is not None:
         seconds -= time.monotonic() - began
-    began, logged, epoch, step = time.monotonic(), -math.inf, first, first * steps
+    began, logged, epoch, done = time.monotonic(), -math.inf, first, first * steps
     while epoch < last if seconds is None else time.monotonic() - began < seconds:
         for step in range(epoch * steps, (epoch + 1) * steps):
             if seconds is None:
@@ -208,24 +227,27 @@ def train(
                     break
             for learner in learners:
                 learner.step(step, progress)
+            done = step + 1
+        if done == epoch * steps:  # the clock ran out between two epochs
+            break
         losses.append([learner.mean_loss() for learner in learners])
-        _check_finite(losses[-1], recipes, epoch, state_path)
+        _check_finite(losses[-1], candidates, epoch, state_path)
         epoch += 1
         if time.monotonic() - logged > 20 or epoch == last:
             logged = time.monotonic()
             networks = {c.recipe.text: c.finished() for c in candidates}
-            speed = (step + 1 - first * steps) / (logged - began)
+            speed = (done - first * steps) / (logged - began)
             log(_progress(epoch, speed, losses[-1], networks, val, val_rows))
             keep(networks)
         if state_path is not None and seconds is None and (epoch % save_every == 0 or epoch == last):
-            _save(Path(state_path), epoch, losses, settings, learners)
+            _save(Path(state_path), epoch, losses, settings, origin, learners)
     networks = {c.recipe.text: c.finished(last=True) for c in candidates}
     return Outcome(
         networks=networks,
         val={name: _val_report(network, val, val_rows) for name, network in networks.items()},
         losses=losses,
-        steps=step + 1 if losses else 0,
-        views_per_second=(step + 1 - first * steps) * settings.batch / max(time.monotonic() - began, 1e-9),
+        steps=done,
+        views_per_second=(done - first * steps) * settings.batch / max(time.monotonic() - began, 1e-9),
     )
 
 
@@ -263,10 +285,16 @@ def _spread(rows: list[data.Photo], limit: int | None) -> list[data.Photo]:
 
 
 def _save(
-    path: Path, epoch: int, losses: list[list[float]], settings: TrainSettings, learners: Sequence[Learner]
+    path: Path,
+    epoch: int,
+    losses: list[list[float]],
+    settings: TrainSettings,
+    origin: dict[str, Any],
+    learners: Sequence[Learner],
 ) -> None:
     state = {
         "settings": asdict(settings),
+        **origin,
         "epoch": epoch,
         "losses": losses,
         "candidates": [x.candidate.state() for x in learners],
@@ -280,53 +308,105 @@ def _save(
     _atomic.write(path, content.getvalue())
 
 
+def initial_digests(candidates: Sequence[str], folder: str | Path) -> tuple[tuple[str, str], ...]:
+    """``TrainSettings.initial`` for candidates with ``from:<name>``: name and SHA-256 of each ``<folder>/<name>.pt``.
+
+    Raises:
+        InputError: a file is missing, or a candidate has another form.
+    """
+    names = sorted({parse(text).start for text in candidates} - {""})
+    return tuple((name, hashlib.sha256(_initial(folder, name)).hexdigest()) for name in names)
+
+
+def _initial(folder: str | Path, name: str) -> bytes:
+    path = Path(folder) / f"{name}.pt"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"no weights to start from: {error.strerror}", where=str(path)) from error
+
+
 def _starts(
     recipes: Sequence[Recipe], settings: TrainSettings, folder: str | Path | None, device: torch.device
 ) -> dict[str, dict[str, Tensor]]:
     """Weights by name for the candidates that start from some, each checked against its digest."""
     digests, found = dict(settings.initial), {}
     for name in sorted({r.start for r in recipes if r.start}):
-        path = Path(folder or ".") / f"{name}.pt"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"no weights to start from: {error.strerror}", where=str(path)) from error
+        if folder is None:
+            raise InputError(
+                f"+from:{name} needs a folder", where="candidates", hint=f"--init FOLDER (initial=) with {name}.pt"
+            )
+        content, where = _initial(folder, name), str(Path(folder) / f"{name}.pt")
         if hashlib.sha256(content).hexdigest() != digests.get(name):
-            raise InputError("the weights to start from are not those of the settings", where=str(path))
-        found[name] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            raise InputError("the weights to start from are not those of the settings", where=where)
+        found[name] = {k: v.to(device) for k, v in read_state(content, where).items()}
     return found
 
 
 def _check_finite(
-    losses: Sequence[float], recipes: Sequence[Recipe], epoch: int, state_path: str | Path | None
+    losses: Sequence[float], candidates: Sequence[Candidate], epoch: int, state_path: str | Path | None
 ) -> None:
-    bad = [r.text for r, loss in zip(recipes, losses, strict=True) if not math.isfinite(loss)]
-    if not bad:
-        return
-    kept = f"go on from {state_path} with" if state_path is not None and Path(state_path).is_file() else "start with"
-    raise InputError(
-        f"the loss of {bad[0]!r} is no number after epoch {epoch + 1}",
-        where="training",
-        hint=f"{kept} a lower learning rate; no state was written since",
-    )
+    """Refuse losses and weights that are no numbers: the last step of an epoch may spoil weights, but not its loss."""
+    for candidate, loss in zip(candidates, losses, strict=True):
+        if not math.isfinite(loss):
+            what = "the loss"
+        elif not candidate.finite():
+            what = "a weight"
+        else:
+            continue
+        saved = state_path is not None and Path(state_path).is_file()
+        raise InputError(
+            f"{what} of {candidate.recipe.text!r} is no number after epoch {epoch + 1}",
+            where="training",
+            hint="start again, in another folder, with a lower learning rate"
+            + (f"; {state_path} is from before" if saved else ""),
+        )
 
 
-def _restore(
-    path: Path, settings: TrainSettings, learners: Sequence[Learner], device: torch.device
-) -> tuple[int, list[list[float]]]:
-    state = torch.load(path, map_location=device, weights_only=True)
-    for key in asdict(settings).keys() | state["settings"].keys():
-        mine, theirs = asdict(settings).get(key), state["settings"].get(key)
-        if mine != theirs:
+def _photos_digest(rows: Sequence[data.Photo]) -> str:
+    return hashlib.sha256("\n".join(f"{p.file} {p.label} {p.source}" for p in rows).encode()).hexdigest()
+
+
+def _read_state(path: Path, settings: TrainSettings) -> dict[str, Any]:
+    """The saved state, of these settings."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        theirs = dict(state["settings"])
+        if missing := {"epoch", "losses", "candidates", "optimisers", "cpu_random", "cuda_random"} - state.keys():
+            raise KeyError(sorted(missing)[0])
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise InputError(
+            "this is no state of a training run, or a damaged one",
+            where=str(path),
+            hint="remove it to start again, or give another output folder",
+        ) from error
+    mine = asdict(settings)
+    for key in sorted(mine.keys() | theirs.keys()):
+        if mine.get(key) != theirs.get(key):
             raise InputError(
-                f"the saved run has {key} = {theirs!r}, this one {mine!r}",
+                f"the saved run has {key} = {theirs.get(key)!r}, this one {mine.get(key)!r}",
                 where=str(path),
                 hint="give the same settings to go on, or another output folder",
             )
+    return dict(state)
+
+
+def _check_origin(state: dict[str, Any], origin: dict[str, Any], path: str | Path | None) -> None:
+    """Going on is for the same teachers and photos. States from before these were kept say nothing about them."""
+    for key, mine in origin.items():
+        if key in state and state[key] != mine:
+            raise InputError(
+                f"the saved run has other {key}",
+                where=str(path),
+                hint=f"give the same {key} to go on, or another output folder",
+            )
+
+
+def _restore(state: dict[str, Any], learners: Sequence[Learner], device: torch.device) -> tuple[int, list[list[float]]]:
     for learner, candidate, optimiser in zip(learners, state["candidates"], state["optimisers"], strict=True):
         learner.candidate.restore(candidate)
         learner.optimiser.load_state_dict(optimiser)
-    torch.set_rng_state(state["cpu_random"].cpu())
+    torch.set_rng_state(state["cpu_random"])
     if state["cuda_random"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda_random"].cpu())
+        torch.cuda.set_rng_state(state["cuda_random"])
     return int(state["epoch"]), list(state["losses"])
