@@ -1,0 +1,270 @@
+"""The engine: claims jobs from the store, runs them a few at a time, and settles how they end.
+
+It may be killed at any moment. What it was doing is in the store (who runs what) and in the job folders (what is done);
+the next engine on the same folder puts the jobs back, and goes on from their results or checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gossamer._errors import GossamerError, InputError
+from gossamer_services.optimizer.blobs import Blobs
+from gossamer_services.optimizer.errors import NotFoundError
+from gossamer_services.optimizer.executor import Attempt, Ended, Executor, Outcome, Verdict
+from gossamer_services.optimizer.folder import JobFolder
+from gossamer_services.optimizer.jobs import Job, JobError, JobResult, Reason
+from gossamer_services.optimizer.store import Claim, JobStore
+from gossamer_services.optimizer.subprocesses import SubprocessExecutor
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_FOLDER = re.compile(r"[0-9a-f]{32}")
+LOG = logging.getLogger("gossamer.optimizer")
+Publish = Callable[[Job, str], str]
+"""Called with a job and its bundle's digest; publishes the version that the job names, and returns its name. A call for
+a job and digest that were published before returns the same."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine runs jobs.
+
+    Attributes:
+        slots: jobs at a time.
+        lease_s: another engine may take a job over when it was not heard of for this long.
+        poll_s: how often the queue is looked at when nothing says that it changed.
+    """
+
+    slots: int = 1
+    lease_s: float = 30.0
+    poll_s: float = 0.5
+
+
+class Engine:
+    """Runs the jobs of a store.
+
+    Args:
+        store: the jobs.
+        blobs: what they read, and where their artefacts go.
+        folder: job folders live here. One engine at a time; a second one is refused.
+        executor: default: subprocesses of this machine.
+        key: signs the bundles; None: they stay unsigned.
+        publish: makes versions of bundles; None: jobs that ask for one fail.
+
+    Raises:
+        InputError: another engine uses the folder, or it cannot be written to.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        blobs: Blobs,
+        folder: str | os.PathLike[str],
+        *,
+        executor: Executor | None = None,
+        settings: Settings | None = None,
+        key: Ed25519PrivateKey | None = None,
+        publish: Publish | None = None,
+    ) -> None:
+        self.store, self.blobs, self.folder = store, blobs, Path(folder)
+        self.executor, self.settings = executor or SubprocessExecutor(), settings or Settings()
+        self._key, self._publish = key, publish
+        self._handle = self._lock()
+        self.owner = f"{socket.gethostname()}:{self.folder.resolve()}"[:200]
+        self._draining = threading.Event()
+        self._wake = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Put back what an engine that died here left behind, then run jobs until :meth:`stop`."""
+        count = self.store.recover(self.owner)
+        if count:
+            LOG.warning("an engine died here: %d jobs are resumed", count)
+        self._sweep()
+        for slot in range(self.settings.slots):
+            thread = threading.Thread(target=self._work, name=f"optimizer-{slot}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Stop the jobs that run, put them back into the queue, and free the folder."""
+        self._draining.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
+        self.executor.close()
+        os.close(self._handle)
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wake(self) -> None:
+        """Look at the queue now: a job was submitted."""
+        with self._wake:
+            self._wake.notify_all()
+
+    def job_folder(self, job: str) -> JobFolder:
+        """The folder of a job."""
+        return JobFolder(self.folder / job)
+
+    def _lock(self) -> int:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as e:
+            raise InputError(
+                f"the job folder cannot be written to: {e.strerror}", where=str(self.folder), hint="give another folder"
+            ) from e
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                "another optimizer uses this job folder", where=str(self.folder), hint="stop it, or give another folder"
+            ) from None
+        return handle
+
+    def _sweep(self) -> None:
+        """Remove folders of jobs that ended, or that the store does not know."""
+        for path in self.folder.iterdir():
+            if not _FOLDER.fullmatch(path.name):
+                continue
+            try:
+                ended = self.store.get(path.name).state.final
+            except NotFoundError:
+                ended = True
+            if ended:
+                JobFolder(path).remove()
+
+    def _work(self) -> None:
+        while not self._draining.is_set():
+            try:
+                claim = self.store.claim(self.owner, self.settings.lease_s)
+            except Exception:
+                LOG.exception("the queue cannot be read")
+                claim = None
+            if claim is None:
+                with self._wake:
+                    if not self._draining.is_set():
+                        self._wake.wait(self.settings.poll_s)
+                continue
+            try:
+                self._run(claim)
+            except Exception as e:  # a slot outlives every job
+                LOG.exception("job %s: the engine failed", claim.job.id)
+                with contextlib.suppress(Exception):
+                    self.store.crashed(claim, f"could not be started or settled: {type(e).__name__}: {e}")
+
+    def _run(self, claim: Claim) -> None:
+        job, folder = claim.job, self.job_folder(claim.job.id)
+        try:
+            folder.prepare(job.spec, self.blobs)
+        except (NotFoundError, InputError) as e:
+            error = JobError(Reason.INPUT_LOST, type(e).__name__, e.message, e.where or "", e.hint or "")
+            self._settle(claim, self.store.fail(claim, error))
+            return
+        left = job.spec.limits.run_time_s - job.spent_s
+        if folder.result() is not None:
+            outcome = Outcome(Ended.DONE)
+        elif left <= 0:
+            outcome = Outcome(Ended.TIMEOUT)
+        else:
+            outcome = self.executor.run(Attempt(folder, job.spec, claim.token, left), self._alive(claim))
+        self._conclude(claim, folder, outcome)
+
+    def _alive(self, claim: Claim) -> Callable[[str, float], Verdict]:
+        began = time.monotonic()
+
+        def alive(stage: str, percent: float) -> Verdict:
+            if self._draining.is_set():
+                return Verdict.DRAIN
+            job = self.store.renew(claim, self.settings.lease_s, stage, percent, time.monotonic() - began)
+            if job is None:
+                return Verdict.VOID
+            return Verdict.CANCEL if job.cancelling else Verdict.GO_ON
+
+        return alive
+
+    def _conclude(self, claim: Claim, folder: JobFolder, outcome: Outcome) -> None:
+        store = self.store
+        match outcome.ended:
+            case Ended.DONE:
+                try:
+                    result = self._collect(claim.job, folder)
+                except GossamerError as e:  # the version cannot be published
+                    self._settle(claim, store.fail(claim, JobError.of(e)))
+                    return
+                self._settle(claim, store.succeed(claim, result))
+            case Ended.ERROR:
+                assert outcome.error is not None
+                if outcome.error.reason is Reason.INTERNAL:
+                    LOG.error("job %s: a defect: %s", claim.job.id, folder.log_tail())
+                self._settle(claim, store.fail(claim, outcome.error))
+            case Ended.TIMEOUT:
+                seconds = claim.job.spec.limits.run_time_s
+                error = JobError(
+                    Reason.TIME_LIMIT,
+                    "TimeLimit",
+                    f"the job ran longer than its {seconds:g} s",
+                    hint="raise the limit, or train for fewer epochs",
+                )
+                self._settle(claim, store.fail(claim, error))
+            case Ended.DIED:
+                LOG.warning(
+                    "job %s, attempt %d: the worker %s; it wrote last: %s",
+                    claim.job.id, claim.token, outcome.how, folder.log_tail(),
+                )  # fmt: skip
+                store.crashed(claim, outcome.how)
+                if store.get(claim.job.id).state.final:
+                    self._settle(claim, True)
+            case Ended.STOPPED if outcome.verdict is Verdict.CANCEL:
+                self._settle(claim, store.stopped(claim))
+            case Ended.STOPPED if outcome.verdict is Verdict.DRAIN:
+                store.release(claim, "the service ended in good order")
+            case _:
+                LOG.warning("job %s, attempt %d: it is another engine's now", claim.job.id, claim.token)
+
+    def _collect(self, job: Job, folder: JobFolder) -> JobResult:
+        """Sign the bundle and put the artefacts into the blob store; the same bytes however often it is done."""
+        found = folder.result()
+        assert found is not None
+        bundle = folder.bundle
+        if self._key is not None:
+            from gossamer import _atomic
+            from gossamer.bundle.sign import sign
+
+            bundle = _atomic.write(folder.path / "signed.goss", sign(bundle.read_bytes(), self._key))
+        digest = self.blobs.put(bundle)
+        version = ""
+        if job.spec.publish is not None:
+            if self._publish is None:
+                raise InputError("this service publishes no versions", where="publish", hint="leave publish out")
+            version = self._publish(job, digest)
+        values: dict[str, Any] = {**found, "bundle": digest, "report": self.blobs.put(folder.report)}
+        return JobResult(**values, bundle_bytes=bundle.stat().st_size, version=version)
+
+    def _settle(self, claim: Claim, done: bool) -> None:
+        """After the store has the end of a job: remove its folder."""
+        if not done:
+            LOG.warning("job %s, attempt %d: it had moved on", claim.job.id, claim.token)
+            return
+        job = self.store.get(claim.job.id)
+        LOG.info("job %s: %s after %d attempts", job.id, job.state, job.attempt)
+        self.job_folder(job.id).remove()

@@ -1,0 +1,439 @@
+"""The job store: what was accepted, who runs it now, how it ended. The one authority on all three.
+
+A job that runs is leased: ``claim`` gives the claimer a fencing token (the attempt's number) and a time until which it
+must renew. Every later write names the token and changes nothing when the job has moved on, so of two runners that both
+believe to own a job only one can end it (Kleppmann, Designing Data-Intensive Applications, chapter 8, fencing tokens).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
+from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
+from gossamer_services.optimizer.paging import Page, read_token, write_token
+from gossamer_services.optimizer.tables import EVENTS, JOBS, VETTED, open_database
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a job is tried.
+
+    Attributes:
+        interruptions: attempts that may end because the service went away; no fault of the job's.
+        delay_s: wait after the first crash; it doubles with each.
+    """
+
+    interruptions: int = 20
+    delay_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt of a job. ``token`` is the attempt's number, ``owner`` who claimed it."""
+
+    job: Job
+    token: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of a job's state."""
+
+    at_s: float
+    state: State
+    attempt: int
+    note: str
+
+
+class JobStore:
+    """Jobs in a database; safe for any number of threads and processes.
+
+    Args:
+        url: see :func:`gossamer_services.optimizer.tables.open_database`.
+        retry: how often jobs are tried.
+        queue_limit: jobs that may wait at a time.
+        clock: Unix time in seconds.
+
+    Raises:
+        InputError: the database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retry: Retry | None = None,
+        queue_limit: int = 10_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.retry, self.queue_limit, self.clock = retry or Retry(), queue_limit, clock
+        self._engine = open_database(url)
+        self._reader = self._engine.execution_options(reads=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def submit(self, spec: JobSpec, *, submitter: str = "", request_id: str | None = None) -> tuple[Job, bool]:
+        """Accept a job; returns it and whether it is new.
+
+        Args:
+            submitter: who; request ids of different submitters never meet.
+            request_id: the same id again gives the same job back; empty or None: every call is a new job.
+
+        Raises:
+            ConflictError: the request id was used for another specification.
+            QueueFullError: too many jobs wait.
+        """
+        text = spec.to_json()
+        with self._engine.begin() as db:
+            earlier = self.find_request(submitter, request_id, db) if request_id else None
+            if earlier is not None:
+                if earlier.spec.to_json() != text:
+                    raise ConflictError(
+                        f"the request id was used for another job ({earlier.id})",
+                        where="request_id",
+                        hint="make a new id for every new job",
+                    )
+                return earlier, False
+            waiting = db.scalar(sa.select(sa.func.count()).where(JOBS.c.state == State.QUEUED))
+            if waiting is not None and waiting >= self.queue_limit:
+                raise QueueFullError(f"{waiting} jobs wait already", hint="try again later")
+            job = secrets.token_hex(16)
+            db.execute(
+                JOBS.insert().values(
+                    id=job,
+                    submitter=submitter,
+                    request_id=request_id or None,
+                    spec=text,
+                    sweep=spec.sweep,
+                    state=State.QUEUED,
+                    created_s=self.clock(),
+                    updated_s=self.clock(),
+                )
+            )
+            self._log(db, job, State.QUEUED, 0, "accepted")
+            return self._get(db, job), True
+
+    def find_request(self, submitter: str, request_id: str, db: sa.Connection | None = None) -> Job | None:
+        """The job that this request id made, if any."""
+        query = sa.select(JOBS).where(JOBS.c.submitter == submitter, JOBS.c.request_id == request_id)
+        if db is not None:
+            row = db.execute(query).one_or_none()
+        else:
+            with self._reader.connect() as db:
+                row = db.execute(query).one_or_none()
+        return None if row is None else _job(row)
+
+    def get(self, job: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._reader.connect() as db:
+            return self._get(db, job)
+
+    def list(
+        self,
+        *,
+        submitter: str | None = None,
+        sweep: str = "",
+        states: Sequence[State] = (),
+        page_size: int = 50,
+        page_token: str = "",
+    ) -> Page:
+        """Jobs, newest first.
+
+        Args:
+            submitter: only theirs; None: everybody's.
+            sweep: only jobs of this sweep; empty: all.
+            states: only jobs in one of these; empty: in any.
+            page_size: at most this many.
+            page_token: of the page before, with the same filters; empty: the first page.
+
+        Raises:
+            InputError: the token is none, or belongs to another question.
+        """
+        question = [submitter, sweep, sorted(states)]
+        query = sa.select(JOBS).order_by(JOBS.c.number.desc()).limit(page_size + 1)
+        if submitter is not None:
+            query = query.where(JOBS.c.submitter == submitter)
+        if sweep:
+            query = query.where(JOBS.c.sweep == sweep)
+        if states:
+            query = query.where(JOBS.c.state.in_(states))
+        if page_token:
+            query = query.where(JOBS.c.number < read_token(page_token, question))
+        with self._reader.connect() as db:
+            rows = db.execute(query).all()
+        more = len(rows) > page_size
+        rows = rows[:page_size]
+        return Page([_job(row) for row in rows], write_token(rows[-1].number, question) if more else "")
+
+    def events(self, job: str) -> Sequence[Event]:
+        """What happened to a job, oldest first."""
+        query = sa.select(EVENTS).where(EVENTS.c.job == job).order_by(EVENTS.c.number)
+        with self._reader.connect() as db:
+            return [Event(row.at_s, State(row.state), row.attempt, row.note) for row in db.execute(query)]
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        query = sa.select(JOBS.c.state, sa.func.count()).group_by(JOBS.c.state)
+        with self._reader.connect() as db:
+            found = {State(state): int(count) for state, count in db.execute(query)}
+        return {state: found.get(state, 0) for state in State}
+
+    def cancel(self, job: str, *, revision: int | None = None) -> Job:
+        """Ask a job to stop: one that waits ends at once, one that runs ends soon, one that ended stays as it is.
+
+        Args:
+            revision: cancel only if the job has not changed since it was this; None: whatever it is.
+
+        Raises:
+            NotFoundError: there is none.
+            ChangedError: it is of another revision.
+        """
+        with self._engine.begin() as db:
+            found = self._get(db, job, lock=True)
+            if revision is not None and found.revision != revision:
+                raise ChangedError("the job changed since it was read", where="etag", hint="read it again")
+            if found.state is State.QUEUED:
+                self._end(db, job, found.attempt, State.CANCELLED, "cancelled while it waited", cancelling=True)
+            elif found.state is State.RUNNING and not found.cancelling:
+                self._change(db, job, cancelling=True)
+            return self._get(db, job)
+
+    def claim(self, owner: str, lease_s: float) -> Claim | None:
+        """The oldest job that waits, to be run by the caller; None when there is none.
+
+        Jobs whose lease ran out are put back into the queue first.
+        """
+        with self._reader.connect() as db:  # most calls find nothing: they take no write lock
+            if db.scalar(sa.select(JOBS.c.id).where(self._claimable()).limit(1)) is None:
+                return None
+        with self._engine.begin() as db:
+            late = sa.select(JOBS).where(JOBS.c.state == State.RUNNING, JOBS.c.lease_until_s < self.clock())
+            for lapsed in db.execute(late.with_for_update(skip_locked=True)).all():
+                self._interrupted(db, _job(lapsed), f"the lease of {lapsed.owner} ran out")
+            query = sa.select(JOBS).where(JOBS.c.state == State.QUEUED, JOBS.c.not_before_s <= self.clock())
+            first = query.order_by(JOBS.c.number).limit(1).with_for_update(skip_locked=True)
+            row = db.execute(first).one_or_none()
+            if row is None:
+                return None
+            token = row.attempt + 1
+            self._change(
+                db,
+                row.id,
+                state=State.RUNNING,
+                attempt=token,
+                owner=owner,
+                lease_until_s=self.clock() + lease_s,
+                started_s=self.clock() if row.started_s is None else row.started_s,
+            )
+            self._log(db, row.id, State.RUNNING, token, f"claimed by {owner}")
+            return Claim(self._get(db, row.id), token, owner)
+
+    def renew(self, claim: Claim, lease_s: float, stage: str, percent: float, ran_s: float) -> Job | None:
+        """Keep a claim for ``lease_s`` more and store progress; None: the claim is void, stop the attempt.
+
+        ``percent`` never falls: an attempt that starts over is behind until it has caught up. ``ran_s``: seconds that
+        this attempt has run.
+        """
+        with self._engine.begin() as db:
+            now = self._held(db, claim)
+            if now is None:
+                return None
+            values: dict[str, Any] = {
+                "lease_until_s": self.clock() + lease_s,
+                "spent_s": max(now.spent_s, claim.job.spent_s + ran_s),
+            }
+            if stage != now.stage or percent > now.percent:
+                self._change(db, now.id, stage=stage, percent=max(percent, now.percent), **values)
+            else:
+                db.execute(JOBS.update().where(JOBS.c.id == now.id).values(**values))
+            return self._get(db, now.id)
+
+    def succeed(self, claim: Claim, result: JobResult) -> bool:
+        """End a job with its result; False: the claim is void, and nothing changed."""
+        with self._engine.begin() as db:
+            if self._held(db, claim) is None:
+                return False
+            text = json.dumps(asdict(result))
+            self._end(db, claim.job.id, claim.token, State.SUCCEEDED, "finished", result=text, percent=100.0)
+            return True
+
+    def fail(self, claim: Claim, error: JobError) -> bool:
+        """End a job with an error; False: the claim is void, and nothing changed."""
+        with self._engine.begin() as db:
+            if self._held(db, claim) is None:
+                return False
+            self._fail(db, claim.job.id, claim.token, error)
+            return True
+
+    def stopped(self, claim: Claim) -> bool:
+        """End a job that was asked to stop; False: the claim is void, and nothing changed."""
+        with self._engine.begin() as db:
+            if self._held(db, claim) is None:
+                return False
+            self._end(db, claim.job.id, claim.token, State.CANCELLED, "cancelled while it ran")
+            return True
+
+    def crashed(self, claim: Claim, how: str) -> bool:
+        """The worker of an attempt died: queue the job again, or fail it after too many; False: the claim is void."""
+        with self._engine.begin() as db:
+            now = self._held(db, claim)
+            if now is None:
+                return False
+            crashes = now.crashes + 1
+            if crashes >= now.spec.limits.attempts:
+                error = JobError(
+                    Reason.WORKER_DIED,
+                    "WorkerDied",
+                    f"the worker died in {crashes} attempts; the last one {how}",
+                    hint="raise the job's memory limit, or see the service's log of this job",
+                )
+                self._fail(db, now.id, claim.token, error, crashes=crashes)
+                return True
+            wait = self.retry.delay_s * 2 ** (crashes - 1)
+            self._requeue(db, now, f"the worker {how}", crashes=crashes, not_before_s=self.clock() + wait)
+            return True
+
+    def release(self, claim: Claim, why: str) -> bool:
+        """Give a claim back unfinished, as an ending service does; False: the claim is void."""
+        with self._engine.begin() as db:
+            now = self._held(db, claim)
+            if now is None:
+                return False
+            self._requeue(db, now, why, not_before_s=0.0)
+            return True
+
+    def recover(self, owner: str) -> int:
+        """Put back what ``owner`` ran before it died; only for who knows that no other process goes by that name."""
+        with self._engine.begin() as db:
+            query = sa.select(JOBS).where(JOBS.c.state == State.RUNNING, JOBS.c.owner == owner)
+            rows = db.execute(query.with_for_update()).all()
+            for row in rows:
+                self._interrupted(db, _job(row), f"{owner} went away")
+            return len(rows)
+
+    def vetted(self, digest: str, role: str) -> str | None:
+        """The kind of a blob that was looked into before, for example ``onnx``; None: it was not."""
+        query = sa.select(VETTED.c.kind).where(VETTED.c.digest == digest, VETTED.c.role == role)
+        with self._reader.connect() as db:
+            kind = db.scalar(query)
+        return None if kind is None else str(kind)
+
+    def remember_vetted(self, digest: str, role: str, kind: str) -> None:
+        """Note that a blob is harmless in this role."""
+        with self._engine.begin() as db:
+            db.execute(VETTED.delete().where(VETTED.c.digest == digest, VETTED.c.role == role))
+            db.execute(VETTED.insert().values(digest=digest, role=role, kind=kind))
+
+    def digests_in_use(self) -> set[str]:
+        """Blobs that jobs still read, or that they made: what garbage collection has to leave."""
+        with self._reader.connect() as db:
+            rows = db.execute(sa.select(JOBS.c.spec, JOBS.c.state, JOBS.c.result)).all()
+        found: set[str] = set()
+        for spec, state, result in rows:
+            if not State(state).final:
+                found.update(blob.digest for blob in JobSpec.from_json(spec).blobs().values())
+            if result:
+                found.update(JobResult(**json.loads(result)).blobs().values())
+        return found
+
+    def _claimable(self) -> sa.ColumnElement[bool]:
+        now = self.clock()
+        return sa.or_(
+            sa.and_(JOBS.c.state == State.QUEUED, JOBS.c.not_before_s <= now),
+            sa.and_(JOBS.c.state == State.RUNNING, JOBS.c.lease_until_s < now),
+        )
+
+    def _get(self, db: sa.Connection, job: str, *, lock: bool = False) -> Job:
+        query = sa.select(JOBS).where(JOBS.c.id == job)
+        row = db.execute(query.with_for_update() if lock else query).one_or_none()
+        if row is None:
+            raise NotFoundError("there is no such job", where=job[:80], hint="list the jobs to see their ids")
+        return _job(row)
+
+    def _held(self, db: sa.Connection, claim: Claim) -> Job | None:
+        """The job if the claim still holds it: a late owner whose job nobody took over may go on."""
+        query = sa.select(JOBS).where(
+            JOBS.c.id == claim.job.id,
+            JOBS.c.state == State.RUNNING,
+            JOBS.c.attempt == claim.token,
+            JOBS.c.owner == claim.owner,
+        )
+        row = db.execute(query.with_for_update()).one_or_none()
+        return None if row is None else _job(row)
+
+    def _interrupted(self, db: sa.Connection, job: Job, why: str) -> None:
+        if job.cancelling:
+            self._end(db, job.id, job.attempt, State.CANCELLED, f"cancelled; {why}")
+            return
+        count = job.interruptions + 1
+        if count > self.retry.interruptions:
+            error = JobError(
+                Reason.INTERRUPTED,
+                "Interrupted",
+                f"the service went away under this job {count} times",
+                hint="find out why the service ends, then submit the job again",
+            )
+            self._fail(db, job.id, job.attempt, error, interruptions=count)
+            return
+        self._requeue(db, job, why, interruptions=count, not_before_s=0.0)
+
+    def _requeue(self, db: sa.Connection, job: Job, why: str, **values: Any) -> None:
+        if job.cancelling:
+            self._end(db, job.id, job.attempt, State.CANCELLED, f"cancelled; {why}")
+            return
+        self._change(db, job.id, state=State.QUEUED, owner="", lease_until_s=0.0, last_failure=why[:2000], **values)
+        self._log(db, job.id, State.QUEUED, job.attempt, why)
+
+    def _fail(self, db: sa.Connection, job: str, attempt: int, error: JobError, **values: Any) -> None:
+        text = json.dumps(asdict(error), sort_keys=True)
+        self._end(db, job, attempt, State.FAILED, f"{error.reason}: {error.message}", error=text, **values)
+
+    def _end(self, db: sa.Connection, job: str, attempt: int, state: State, note: str, **values: Any) -> None:
+        self._change(db, job, state=state, owner="", lease_until_s=0.0, ended_s=self.clock(), **values)
+        self._log(db, job, state, attempt, note)
+
+    def _change(self, db: sa.Connection, job: str, **values: Any) -> None:
+        values |= {"updated_s": self.clock(), "revision": JOBS.c.revision + 1}
+        db.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+
+    def _log(self, db: sa.Connection, job: str, state: State, attempt: int, note: str) -> None:
+        db.execute(EVENTS.insert().values(job=job, at_s=self.clock(), state=state, attempt=attempt, note=note[:2000]))
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        id=row.id,
+        submitter=row.submitter,
+        spec=JobSpec.from_json(row.spec),
+        state=State(row.state),
+        stage=row.stage,
+        percent=row.percent,
+        attempt=row.attempt,
+        crashes=row.crashes,
+        interruptions=row.interruptions,
+        spent_s=row.spent_s,
+        last_failure=row.last_failure,
+        cancelling=row.cancelling,
+        created_s=row.created_s,
+        updated_s=row.updated_s,
+        started_s=row.started_s,
+        ended_s=row.ended_s,
+        error=JobError.from_plain(json.loads(row.error)) if row.error else None,
+        result=JobResult(**json.loads(row.result)) if row.result else None,
+        revision=row.revision,
+    )
