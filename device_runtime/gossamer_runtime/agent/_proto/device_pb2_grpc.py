@@ -112,7 +112,7 @@ class DeviceServiceServicer:
         FAILED_PRECONDITION (INCOMPATIBLE): this machine cannot run it; the message names what is missing.
         ABORTED (ROLLED_BACK): the trial run failed; the bundle before it runs.
         ABORTED (BUSY): another flash, activation or rollback is going on.
-        RESOURCE_EXHAUSTED (TOO_LARGE, SLOT_FAILED): larger than the device takes, or its disk is full.
+        RESOURCE_EXHAUSTED (TOO_LARGE, DISK_FULL): larger than the device takes, or its disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,16 @@
+"""The device agent: two bundle slots that survive power cuts, and the service that flashes, runs and profiles them.
+
+The slots need numpy alone; the service needs ``pip install 'gossamer-runtime[agent]'``. An application on the device
+opens what the agent committed::
+
+    from gossamer_runtime import Session
+    from gossamer_runtime.agent import active_bundle
+
+    session = Session(active_bundle("/var/lib/gossamer"))
+"""
+
+from __future__ import annotations
+
+from gossamer_runtime.agent._slots import active_bundle
+
+__all__ = ["active_bundle"]
