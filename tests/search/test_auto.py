@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import gossamer
 from gossamer._errors import CalibrationError, InputError, MismatchError, OutputError, RecipeError
 from gossamer.bundle.verify import verify
 from gossamer.search.auto import STAGES, optimize_auto
-from gossamer.search.result import ConstraintError
+from gossamer.search.result import ConstraintError, Goal
 from gossamer_runtime import Session
 from tests.search.conftest import RECIPE, scores
 
@@ -118,6 +119,15 @@ def test_a_latency_gets_the_bundle_that_loses_least(case, result):
     assert lost(case, made.bundle.data) == pytest.approx(made.chosen.drop, abs=1e-9)
 
 
+def test_a_goal_that_is_met_without_pruning_says_so(case):
+    made = search(case, latency_ms=1000.0)
+    assert made.chosen.sparsities == {} and made.chosen.drop == min(t.drop for t in made.trials if t.meets)
+    reasons = [layer["reason"] for layer in made.to_json()["layers"] if layer["sparse_us"]]
+    assert reasons and set(reasons) == {"left as it came: the goal is met without pruning more"}
+    strict = replace(made, goal=Goal(max_drop=0.0))
+    assert strict.why_dense("wide").startswith("left as it came: nothing tried that prunes more is faster")
+
+
 def test_a_goal_that_nothing_meets_says_the_best_and_writes_nothing(case, tmp_path):
     output = tmp_path / "o.goss"
     with pytest.raises(
@@ -127,6 +137,7 @@ def test_a_goal_that_nothing_meets_says_the_best_and_writes_nothing(case, tmp_pa
     error = caught.value
     assert isinstance(error, MismatchError) and error.exit_code == 14
     assert not output.exists() and error.result.chosen is None and error.result.bundle is None
+    assert error.result.why_dense("wide") == ""
     best = min(t.latency_us for t in error.result.trials)
     assert f"{best:.1f} us" in error.where and "allow" in error.hint
 

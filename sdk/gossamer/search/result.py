@@ -156,11 +156,17 @@ class SearchResult:
         return columns(head, rows, left={0, 2, 4}, widest={0: 44, 4: 90})
 
     def why_dense(self, name: str) -> str:
-        """Why a layer that the recipe may prune stayed dense in the chosen bundle."""
+        """Why a layer that the recipe may prune stayed as it was in the chosen bundle; "" where none was chosen."""
         cost = next((c for c in self.costs if c.name == name), None)
         if cost is None or cost.reason:
             return cost.reason if cost is not None else self.dense_layers.get(name, "")
-        return "left as it came: other layers save more time for the accuracy they cost"
+        if self.chosen is None:
+            return ""
+        if self.chosen.sparsities:
+            return "left as it came: other layers save more time for the accuracy they cost"
+        if self.goal.max_drop is not None:
+            return "left as it came: nothing tried that prunes more is faster and keeps within the goal"
+        return "left as it came: the goal is met without pruning more"
 
     def summary(self) -> str:
         """The outcome in a few lines."""
