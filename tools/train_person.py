@@ -110,6 +110,23 @@ def starts(options: argparse.Namespace) -> None:
     print(" ".join(write_starts(options.run, options.output, step)))
 
 
+def agree(options: argparse.Namespace) -> None:
+    """Compare each quantisation-aware model in torch with its bundle on every test photo; exit 1 where they differ."""
+    from gossamer.person.agreement import agreement
+    from gossamer.person.dataset import PersonDataset
+
+    people, differ = PersonDataset(options.data), 0
+    for path in sorted(options.networks.glob("*.qdq.onnx")):
+        found = agreement(path.read_bytes(), people)
+        differ += found.decisions < found.photos
+        print(
+            f"{path.name}: same decision on {found.decisions} of {found.photos} test photos, same bits on {found.bits}",
+            flush=True,
+        )
+    if differ:
+        sys.exit(1)
+
+
 def bundles(options: argparse.Namespace) -> None:
     """Choose, pack and sign the bundles that ship, with their cards."""
     from gossamer.person.shipping import ship_bundles
@@ -212,6 +229,11 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--no-rebalance", action="store_true", help="leave the decision where the float network has it")
     part.add_argument("-o", "--output", type=Path, required=True)
     part.set_defaults(run_command=quantize)
+
+    part = commands.add_parser("agree", help="compare models of the quantize command in torch with their bundles")
+    part.add_argument("--data", type=Path, required=True, help="folder of person128")
+    part.add_argument("--networks", type=Path, required=True, help="folder written by quantize")
+    part.set_defaults(run_command=agree)
 
     part = commands.add_parser("bundles", help="choose, pack and sign the bundles that ship, with their cards")
     part.add_argument("--data", type=Path, required=True, help="folder of person128")
