@@ -50,7 +50,7 @@ def record(
         "name": f"{network}-{method}-{sparsity}-{seed}-{quantization}",
         "network": network,
         "method": method,
-        "pattern": "dense" if method == "dense" else pattern,
+        "pattern": "dense" if method in ("dense", "start") else pattern,
         "sparsity": sparsity,
         "zeros": sparsity,
         "seed": seed,
@@ -223,6 +223,88 @@ def test_loss_is_against_the_dense_float_parent(write):
     assert losses["v1-0.25 set 1x4 50%"] is None
 
 
+def with_starts():
+    """Starts at sizes of their own, the larger one more accurate than all dense ones."""
+    out = dense_and_sparse()
+    for seed in (0, 1):
+        out.append(record("v1-0.25", "start", seed=seed, missed=6, size=900, us=45.0))
+        out.append(record("v1-0.5", "start", seed=seed, missed=0, size=2000, us=70.0, floats=(2, 0)))
+    return out
+
+
+def test_starts_are_dense_references_and_no_way_of_pruning(write):
+    plain, data = collect([write(dense_and_sparse(), "plain")]), collect([write(with_starts(), "starts")])
+    assert [p.kind.label for p in data.points][:5] == [
+        "v1-0.25 dense",
+        "v1-0.5 dense",
+        "v1-0.25 start",
+        "v1-0.5 start",
+        "v1-0.5 gradual 1x4 75%",
+    ]
+    assert [r.to_json() for r in data.against_dense] == [r.to_json() for r in plain.against_dense]
+    assert data.ranking.keys() == plain.ranking.keys() == {("v1-0.5", 0.75), ("v1-0.5", 0.95)}
+    for axis in compare.AXES:
+        assert [p.kind for p in data.front(axis)] == [p.kind for p in plain.front(axis)]
+    text = render(data)
+    assert "before that training (v1-0.25 start, v1-0.5 start)" in text
+    assert "v1-*, start (dense)" in text and "start dense" not in text and "0% zeros asked for" not in text
+    assert "before that training" not in render(plain)
+
+
+def test_starts_stand_for_dense_ones_where_there_are_no_others(write):
+    rows = [
+        record("v1-0.25", "start", missed=4, size=1000),
+        record("v1-0.5", "start", missed=2, size=3000),
+        record("v1-0.5", "gradual", sparsity=0.5, missed=1, size=2000),
+    ]
+    data = collect([write(rows)])
+    row = data.against_dense[0]
+    assert [p.kind.label for p, _ in row.between] == ["v1-0.25 start", "v1-0.5 start"]
+    assert row.dense_accuracy == pytest.approx((0.8 + 0.9) / 2)
+    assert "no dense model" not in " ".join(data.warnings)
+    assert [p.kind.label for p in data.front("bytes")] == ["v1-0.25 start", "v1-0.5 gradual 1x4 50%"]
+
+
+def test_loss_against_a_start_and_of_dense_networks_themselves(write):
+    rows = [
+        record("v1-0.5", "start", floats=(2, 0)),  # .9 as float
+        record("v1-0.5", missed=3, floats=(1, 0), parent="v1-0.5-start-0.0-0-static"),  # .95, as int8 .85
+        record("v1-0.5", "gradual", sparsity=0.5, missed=4, parent="v1-0.5-start-0.0-0-static"),  # .80
+        record("v1-0.5", "set", sparsity=0.5, missed=4),
+    ]
+    data = collect([write(rows)])
+    losses = {p.kind.label: s.mean for p, s in zip(data.points, data.losses, strict=True)}
+    assert losses["v1-0.5 dense"] == pytest.approx(0.85 - 0.95)
+    assert losses["v1-0.5 start"] == pytest.approx(1.0 - 0.9)
+    assert losses["v1-0.5 gradual 1x4 50%"] == pytest.approx(0.80 - 0.9)  # the parent named
+    assert losses["v1-0.5 set 1x4 50%"] == pytest.approx(0.80 - 0.95)  # none named: the longer trained of the seed
+
+
+def test_lines_of_the_plot_tell_every_way_apart(write):
+    """Twelve ways, one of them over three n:m patterns, one also with quantisation-aware training."""
+    from gossamer.report._pareto_plot import figure
+
+    rows = [record("v1-0.25"), record("v1-0.5", size=3000)]
+    rows += [record("v1-0.5", f"way{i}", sparsity=s, size=2000) for i in range(11) for s in (0.5, 0.75)]
+    rows += [record("v1-0.5", "way0", sparsity=s, size=2100, quantization="qat") for s in (0.5, 0.75)]
+    rows += [
+        record("v1-0.5", "sr-ste", pattern, sparsity=s, size=1500)
+        for pattern, s in (("2:4", 0.5), ("1:4", 0.75), ("1:10", 0.9))
+    ]
+    axes = figure(collect([write(rows)]).points, "test").axes[0]
+    drawn = {
+        line.get_label(): line
+        for line in axes.get_lines()
+        if line.get_linestyle() != "None" and len(line.get_xdata()) > 1
+    }
+    names = {"dense v1-*", "sr-ste n:m", "way0 1x4 (qat)", *(f"way{i} 1x4" for i in range(11))}
+    assert names <= drawn.keys()
+    looks = {(line.get_color(), str(line._dash_pattern)) for name, line in drawn.items() if name in names}
+    assert len(looks) == len(names)
+    assert drawn["way0 1x4"].get_color() == drawn["way0 1x4 (qat)"].get_color()
+    assert len(drawn["sr-ste n:m"].get_xdata()) == 3
+
+
 def test_front(write):
     data = collect([write(dense_and_sparse())])
     assert [p.kind.label for p in data.front("bytes")] == [
@@ -274,6 +356,7 @@ def damaged(change):
         ),
         (lambda v: v["calls"]["test"].update(int8="00"), "30 bits"),
         (lambda v: v.update(method="dense", sparsity=0.5), "method 'dense' with sparsity 0.5"),
+        (lambda v: v.update(method="start", sparsity=0.5), "method 'start' with sparsity 0.5"),
         (lambda v: v["bundle"].update(latency_us=None), "come together"),
     ],
 )
@@ -376,8 +459,8 @@ def test_page_is_self_contained_and_holds_the_numbers(write):
     assert all(link.startswith("#") for link in page.links)
     assert "svg" in page.tags
     row = next(r for r in page.rows if r[:2] == ["v1-0.5", "gradual"])
-    assert row[3:6] == ["75", "75.0", "2"]
-    assert row[7] == "82.5" and row[8] == "80.0..85.0" and row[13] == "1,500" and row[14] == "60.0"
+    assert row[3:7] == ["75", "75.0", "2", "10"]
+    assert row[8] == "82.5" and row[9] == "80.0..85.0" and row[14] == "1,500" and row[15] == "60.0"
     beside = next(r for r in page.rows if r[0] == "v1-0.5 gradual 1x4 75%")
     assert " ".join(beside[2].split()) == "75% v1-0.25 dense, 25% v1-0.5 dense"
     assert beside[5].startswith("+9.4 (+7.5..+11.")

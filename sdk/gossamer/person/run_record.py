@@ -31,7 +31,9 @@ from gossamer._errors import InputError
 
 SCHEMA = "gossamer.person.run/1"
 DENSE = "dense"
-"""The ``method`` of networks trained without pruning."""
+"""The ``method`` of networks trained without pruning, for as long as the pruned ones."""
+START = "start"
+"""The ``method`` of dense networks that others started from; those have been trained for longer than it."""
 MAX_BYTES = 4_000_000
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -171,7 +173,7 @@ class Record(_Part):
     Attributes:
         name: of the network among the records; its weights file without ending.
         network: as :func:`gossamer.person.models.build` takes it.
-        method: how it was pruned (``dense``: not at all).
+        method: how it was pruned (``dense`` and ``start``: not at all).
         pattern: ``1x4``, ``unstructured``, ``2:4``, ...; ``dense`` for dense ones.
         sparsity: share of zeros that was asked for in the layers that are pruned, 0 for dense ones.
         zeros: share of zeros found in the float weights of prunable layers (pointwise convolutions).
@@ -206,8 +208,8 @@ class Record(_Part):
 
     @model_validator(mode="after")
     def _possible(self) -> Record:
-        if self.method == DENSE and self.sparsity != 0.0:
-            raise ValueError(f"method 'dense' with sparsity {self.sparsity:g}")
+        if self.dense and self.sparsity != 0.0:
+            raise ValueError(f"method '{self.method}' with sparsity {self.sparsity:g}")
         if (self.bundle.latency_us is None) != (self.machine is None):
             raise ValueError("'bundle.latency_us' and 'machine' come together")
         if (self.quantization == "qat") != (self.qdq_sha256 is not None):
@@ -217,7 +219,7 @@ class Record(_Part):
     @property
     def dense(self) -> bool:
         """Whether it was trained without pruning."""
-        return self.method == DENSE
+        return self.method in (DENSE, START)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object."""

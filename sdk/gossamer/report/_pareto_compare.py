@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gossamer.person.metrics import Z_95
-from gossamer.report._pareto_points import Axis, Loaded, Point, Split, Spread, accuracy_of
+from gossamer.person.run_record import DENSE
+from gossamer.report._pareto_points import Axis, Loaded, Point, Split, Spread, accuracy_of, references
 
 AXES: tuple[Axis, ...] = ("bytes", "latency_us")
 
@@ -99,8 +100,12 @@ class Rank:
 
 
 def dense_curve(all_of: Sequence[Point], like: Point, axis: Axis) -> list[Point]:
-    """Dense points of the same family by their place on an axis; those quantised alike, else all others."""
-    family = [p for p in all_of if p.kind.dense and p.kind.family == like.kind.family]
+    """Dense points of the same family by their place on an axis; those quantised alike, else all others.
+
+    Starts are among them only where no dense network of the family was trained for longer.
+    """
+    aside = references(all_of)
+    family = [p for p in all_of if p.kind.dense and p.kind.family == like.kind.family and p.kind not in aside]
     alike = [p for p in family if p.kind.quantization == like.kind.quantization]
     return sorted(alike or family, key=lambda p: p.at(axis))
 
@@ -214,16 +219,19 @@ def _right(
 def loss(point: Point, records: Sequence[Loaded], split: Split = "test") -> Spread | None:
     """Accuracy of the bundles minus that of their dense float parents, run by run.
 
-    The parent is the record that ``parent`` names if that is dense, else the dense one of the same network and seed.
-    None when a run has no such parent.
+    The parent is the record that ``parent`` names if that is dense, else the dense one of the same network and seed
+    (a start where there is no other); that of a dense network is its own float self. None when a run has no parent.
     """
-    by_name = {x.record.name: x.record for x in records if x.record.dense}
-    dense = sorted((x.record for x in records if x.record.dense), key=lambda r: r.quantization == "static")
-    by_seed = {(r.network, r.seed): r for r in dense}  # of two, the one trained without quantisation, set last
+    dense = sorted(
+        (x.record for x in records if x.record.dense),
+        key=lambda r: (r.method == DENSE, r.quantization == "static"),
+    )
+    by_name = {r.name: r for r in dense}
+    by_seed = {(r.network, r.seed): r for r in dense}  # of several, the one set last: trained longest, and as float
     each = []
     for run in point.runs.values():
         r = run.record
-        parent = by_name.get(r.parent or "") or by_seed.get((r.network, r.seed))
+        parent = r if r.dense else by_name.get(r.parent or "") or by_seed.get((r.network, r.seed))
         if parent is None:
             return None
         each.append(accuracy_of(run, split) - getattr(parent.float_, split).all.balanced_accuracy.value)

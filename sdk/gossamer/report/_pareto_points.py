@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gossamer._errors import InputError
-from gossamer.person.run_record import DENSE, Machine, Record, read_record
+from gossamer.person.run_record import DENSE, START, Machine, Record, read_record
 
 Split = Literal["test", "val"]
 Axis = Literal["latency_us", "bytes"]
@@ -65,19 +65,30 @@ class Kind:
     @property
     def dense(self) -> bool:
         """Trained without pruning."""
-        return self.method == DENSE
+        return self.method in (DENSE, START)
+
+    @property
+    def start(self) -> bool:
+        """Dense, and what others started from."""
+        return self.method == START
 
     @property
     def label(self) -> str:
         """For people."""
         if self.dense:
-            return f"{self.network} dense{' (qat)' * (self.quantization == 'qat')}"
+            return f"{self.network} {self.method}{' (qat)' * (self.quantization == 'qat')}"
         return f"{self.network} {self.series} {100 * self.sparsity:g}%"
 
     @property
     def series(self) -> str:
         """Method and pattern, and ``qat`` where it was trained with quantisation."""
         return f"{self.method} {self.pattern}{' (qat)' * (self.quantization == 'qat')}"
+
+    @property
+    def way(self) -> str:
+        """Method and pattern, whatever the share of zeros: ``n:m`` for all of those patterns, whose n and m say it."""
+        by_count = re.fullmatch(r"\d+:\d+", self.pattern) is not None
+        return f"{self.method} {'n:m' if by_count else self.pattern}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Point:
         accuracy: balanced accuracy of the int8 bundle on the split, as a fraction.
         float_accuracy: of the float network.
         tpr, tnr: of the bundle.
+        steps: optimiser steps of training.
         zeros: share of zeros among prunable weights.
         latency_us, dense_latency_us: medians, of the bundle and of the same network stored dense.
         bytes: of the bundle.
@@ -102,6 +114,7 @@ class Point:
     float_accuracy: Spread
     tpr: Spread
     tnr: Spread
+    steps: Spread
     zeros: Spread
     latency_us: Spread
     dense_latency_us: Spread
@@ -115,7 +128,17 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        spreads = ("accuracy", "float_accuracy", "tpr", "tnr", "zeros", "latency_us", "dense_latency_us", "bytes")
+        spreads = (
+            "accuracy",
+            "float_accuracy",
+            "tpr",
+            "tnr",
+            "steps",
+            "zeros",
+            "latency_us",
+            "dense_latency_us",
+            "bytes",
+        )
         return {
             **asdict(self.kind),
             "seeds": list(self.runs),
@@ -184,7 +207,7 @@ def one_machine(records: Sequence[Loaded]) -> tuple[Machine, list[str]]:
 
 
 def points(records: Sequence[Loaded], split: Split = "test") -> list[Point]:
-    """Records grouped by kind; dense ones first, then by network, method, pattern and sparsity.
+    """Records grouped by kind; dense ones first, then starts, then by network, method, pattern and sparsity.
 
     Raises:
         InputError: two records of one kind and seed, or splits of other photos.
@@ -212,7 +235,7 @@ def points(records: Sequence[Loaded], split: Split = "test") -> list[Point]:
                 where=loaded.where,
                 hint="evaluate all networks on the same photos",
             )
-    ordered = sorted(grouped, key=lambda k: (not k.dense, k))
+    ordered = sorted(grouped, key=lambda k: (not k.dense, k.start, k))
     return [_point(kind, dict(sorted(grouped[kind].items())), split) for kind in ordered]
 
 
@@ -229,6 +252,7 @@ def _point(kind: Kind, runs: dict[int, Loaded], split: Split) -> Point:
         float_accuracy=over(lambda r: getattr(r.float_, split).all.balanced_accuracy.value),
         tpr=Spread.of(r.tpr.value for r in reports),
         tnr=Spread.of(r.tnr.value for r in reports),
+        steps=over(lambda r: r.steps),
         zeros=over(lambda r: r.zeros),
         latency_us=over(lambda r: r.bundle.latency_us.median if r.bundle.latency_us else math.nan),
         dense_latency_us=over(lambda r: r.bundle.dense_latency_us.median if r.bundle.dense_latency_us else math.nan),
@@ -247,10 +271,20 @@ def accuracy_of(loaded: Loaded, split: Split) -> float:
 
 
 def front(all_of: Sequence[Point], axis: Axis) -> list[Point]:
-    """The Pareto front: points that no other one beats or equals in accuracy at no more latency (or bytes)."""
+    """The Pareto front: points that no other one beats or equals in accuracy at no more latency (or bytes).
+
+    :func:`references` do not compete.
+    """
     best, out = -math.inf, []
-    for point in sorted(all_of, key=lambda p: (p.at(axis), -p.accuracy.mean)):
+    aside = references(all_of)
+    for point in sorted((p for p in all_of if p.kind not in aside), key=lambda p: (p.at(axis), -p.accuracy.mean)):
         if point.accuracy.mean > best:
             best = point.accuracy.mean
             out.append(point)
     return out
+
+
+def references(all_of: Sequence[Point]) -> set[Kind]:
+    """Starts beside dense networks of their family that were trained for longer: shown, but not compared with."""
+    families = {p.kind.family for p in all_of if p.kind.method == DENSE}
+    return {p.kind for p in all_of if p.kind.start and p.kind.family in families}

@@ -21,7 +21,18 @@ from gossamer._tables import columns
 from gossamer.person.run_record import Machine
 from gossamer.report import _pareto_compare as compare
 from gossamer.report import _pareto_plot as plot
-from gossamer.report._pareto_points import Axis, Loaded, Point, Split, Spread, front, one_machine, points, read_all
+from gossamer.report._pareto_points import (
+    Axis,
+    Loaded,
+    Point,
+    Split,
+    Spread,
+    front,
+    one_machine,
+    points,
+    read_all,
+    references,
+)
 
 __all__ = ["ParetoData", "collect", "render"]
 
@@ -54,7 +65,7 @@ class ParetoData:
     warnings: list[str]
 
     def front(self, axis: Axis) -> list[Point]:
-        """Points that no other one beats in accuracy at no more latency (or bytes)."""
+        """Points that no other one beats in accuracy at no more latency (or bytes), starts aside."""
         return front(self.points, axis)
 
     def png(self) -> bytes:
@@ -158,11 +169,13 @@ def render(data: ParetoData) -> str:
         (p, loss, ", ".join(name for axis, name in _FRONTS.items() if p.kind in fronts[axis]))
         for p, loss in zip(data.points, data.losses, strict=True)
     ]
+    aside = references(data.points)
     return template.render(
         d=data,
         rows=rows,
         plot_svg=Markup(plot.svg(data.points, data.split)),
-        dense_points=[p for p in data.points if p.kind.dense],
+        dense_points=[p for p in data.points if p.kind.dense and p.kind not in aside],
+        starts=sorted(kind.label for kind in aside),
     )
 
 
