@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from gossamer.sparsify import distribute
 from gossamer.sparsify.arrays import Array
 from gossamer.sparsify.matrix import Columns
@@ -58,23 +60,24 @@ def assign(
     Raises:
         ValueError: a pattern of n:m in a global distribution, or a sparsity that a pattern cannot make.
     """
-    shares: dict[int, float] = {}
-    for i, target in enumerate(targets):
-        own = target.pattern.sparsity if isinstance(target.pattern, NM) else target.own
-        if own is not None:
-            shares[i] = own
-    free = [i for i in range(len(targets)) if i not in shares]
-    if distribution == "global" and free:
-        made = _global([targets[i] for i in free], sparsity, min_fraction)
-        found = dict(zip(free, made, strict=True))
-    else:
-        found = {}
-        shapes = [targets[i].shape for i in free]
-        spread = distribute.erk(shapes, sparsity) if distribution == "erk" and free else [sparsity] * len(free)
-        shares.update(zip(free, spread, strict=True))
-    for i, share in shares.items():
-        found[i] = _project(targets[i], share)
-    return [found[i] for i in range(len(targets))]
+    asked = shares(targets, sparsity, distribution)
+    together = iter(_global([t for t, s in zip(targets, asked, strict=True) if s is None], sparsity, min_fraction))
+    return [
+        next(together) if share is None else _project(target, share)
+        for target, share in zip(targets, asked, strict=True)
+    ]
+
+
+def shares(targets: Sequence[Target], sparsity: float, distribution: Distribution = "uniform") -> list[float | None]:
+    """The sparsity of every target: its own or its n:m pattern's, else by the distribution; None where a global
+    threshold decides. Arguments as for :func:`assign`."""
+    own = [t.pattern.sparsity if isinstance(t.pattern, NM) else t.own for t in targets]
+    free = [t for t, share in zip(targets, own, strict=True) if share is None]
+    spread: list[float | None] = [None if distribution == "global" else sparsity] * len(free)
+    if distribution == "erk" and free:
+        spread = list(distribute.erk([t.shape for t in free], sparsity))
+    rest = iter(spread)
+    return [next(rest) if share is None else share for share in own]
 
 
 def _project(target: Target, share: float) -> Assigned:
@@ -85,6 +88,8 @@ def _project(target: Target, share: float) -> Assigned:
 
 
 def _global(targets: Sequence[Target], sparsity: float, min_fraction: float) -> list[Assigned]:
+    if not targets:
+        return []
     blocks, units, places = [], [], []
     for target in targets:
         if not isinstance(target.pattern, Blocks):
@@ -94,10 +99,13 @@ def _global(targets: Sequence[Target], sparsity: float, min_fraction: float) -> 
         units.append(target.pattern.units(scores, columns))
         places.append((int(scores.shape[0]), columns))
     keeps = distribute.global_threshold([u[0] for u in units], [u[1] for u in units], sparsity, min_fraction)
+    sizes = [int(count.sum(dtype=np.int64)) for _, count in units]
+    minimum = min_fraction * sum(sizes)
     out = []
-    for block, keep, (rows, columns) in zip(blocks, keeps, places, strict=True):
+    for block, keep, size, (rows, columns) in zip(blocks, keeps, sizes, places, strict=True):
         if bool(keep.all()):
-            out.append(Assigned(None, None, "below the minimum that every layer keeps"))
+            small = "below the minimum that every layer keeps"
+            out.append(Assigned(None, None, small if size <= minimum else "all of it is above the common threshold"))
         else:
             out.append(Assigned(block.expand(keep, rows, columns), None))
     return out

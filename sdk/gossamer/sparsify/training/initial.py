@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from gossamer.sparsify.distribute import drop_smallest, erk
+from gossamer.sparsify.assign import shares
+from gossamer.sparsify.distribute import drop_smallest
 from gossamer.sparsify.patterns import NM
 
 if TYPE_CHECKING:
@@ -22,12 +23,8 @@ def layer_sparsities(run: Sparsifier, spread: Spread, share: float = 1.0) -> lis
     """The sparsity of every layer at ``share`` of the target: its own where it has one (n:m: the pattern's, whole),
     else by Erdos-Renyi-Kernel (arXiv 1911.11134, section 3: density proportional to ``sum(dims) / prod(dims)``, capped
     at dense) over the others, or the same for all."""
-    free = [layer for layer in run.layers if layer.own is None]
-    wanted = run.target.wanted * share
-    shapes = [tuple(layer.weight.shape) for layer in free]
-    spread_out = erk(shapes, wanted) if spread == "erk" and free else [wanted] * len(free)
-    found = iter(spread_out)
-    return [next(found) if layer.own is None else _own(layer, share) for layer in run.layers]
+    found = shares(run.targets(share), run.target.wanted * share, spread)
+    return [x for x in found if x is not None]  # neither spread leaves a share open
 
 
 def random_masks(run: Sparsifier, spread: Spread, share: float = 1.0) -> None:
@@ -57,8 +54,3 @@ def random_masks(run: Sparsifier, spread: Spread, share: float = 1.0) -> None:
 def draw(run: Sparsifier, layer: SparseLayer, shape: tuple[int, ...]) -> Tensor:
     """Uniform numbers in [0, 1) from the run's own generator, float32, where the layer lives."""
     return torch.rand(shape, generator=run.generator, device=run.generator.device).to(layer.weight.device)
-
-
-def _own(layer: SparseLayer, share: float) -> float:
-    assert layer.own is not None
-    return layer.own if isinstance(layer.pattern, NM) else layer.own * share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,18 @@ class Sparsifier:
 
     Masks are ``torch.nn.utils.parametrize`` parametrizations: ``model.state_dict()`` holds them, :meth:`state_dict`
     the rest. To resume, attach to a fresh model in the same way and load both. Works under AMP (masks are applied in
-    the weight's own type) and ``torch.compile`` (masks are buffers changed in place).
+    the weight's own type), ``torch.compile`` (masks are buffers changed in place) and with gradients accumulated over
+    several backward passes (call :meth:`step` once after ``optimizer.step()``).
+
+    A ``copy.deepcopy`` of the model runs on with the masks of that moment; :func:`plain_weights` makes it plain. So
+    does a moving average of the parameters, whose copy gets its masks from ``model.buffers()``. Every process of a
+    distributed run grows by its own gradients: ``granet`` and ``rigl`` are for one process.
 
     Args:
         model: changed in place: pruned layers get parametrized weights. Attach before compiling it.
         target: what to prune and how far: a recipe's ``sparsify`` step, the same as a dict, a recipe, or the name or
-            path of one.
-        method: how to get there: a method or its name. Default: the recipe's ``train.method``, else
+            path of one. ``rearrange`` works on graphs and is not looked at here.
+        method: how to get there: a method or its name. Default: the recipe's ``train.method`` with its options, else
             ``gradual-magnitude``.
         total_steps: optimiser steps of the whole run, at least 1.
         optimizer: needed by methods that move connections: the moments of new ones start at zero.
@@ -59,6 +65,8 @@ class Sparsifier:
 
     Raises:
         RecipeError: the target names layers that are not there or prunes none, or the method cannot make its pattern.
+        InputError: a weight is no plain parameter (a sparsifier is attached already), or what the method needs is
+            missing. After any error the model is as it was.
     """
 
     def __init__(
@@ -88,7 +96,6 @@ class Sparsifier:
                     where=c.name,
                     hint=f"it takes {' and '.join(self.method.patterns)} patterns",
                 )
-        kept = [model.get_parameter(f"{c.name}.weight" if c.name else "weight") for c in chosen]
         self.layers = tuple(
             SparseLayer(
                 c.name,
@@ -96,21 +103,27 @@ class Sparsifier:
                 c.pattern,
                 c.own,
                 Masked(
-                    w.detach(),
+                    c.weight.detach(),
                     dense_gradient=self.method.dense_gradient or self.method.straight_through,
                     leaking=self.method.leaking,
                     two_way=self.method.two_way,
                 ),
+                c.tied,
             )
-            for c, w in zip(chosen, kept, strict=True)
+            for c in chosen
         )
-        self.generator = torch.Generator(device=kept[0].device).manual_seed(seed)
+        self.generator = torch.Generator(device=chosen[0].weight.device).manual_seed(seed)
         self._finished = self._asked = False
+        try:
+            with torch.no_grad():
+                self.method.start(self)
+        except Exception:
+            for layer in self.layers:
+                layer.bake(zeros=False)
+            raise
         if self.method.dense_gradient:
             for layer in self.layers:
-                layer.keep_gradient(self._corrector(layer))
-        with torch.no_grad():
-            self.method.start(self)
+                layer.keep_gradient()
 
     @property
     def progress(self) -> float:
@@ -124,7 +137,12 @@ class Sparsifier:
         return 1.0 - sum(int(layer.mask.sum()) for layer in self.layers) / total
 
     def penalty(self) -> Tensor | float:
-        """What the method adds to the loss; 0.0 for most."""
+        """What the method adds to the loss; 0.0 for most.
+
+        Raises:
+            InputError: the run is finished.
+        """
+        self._check_running("penalty")
         self._asked = True
         found = self.method.penalty(self)
         return 0.0 if found is None else found
@@ -137,9 +155,10 @@ class Sparsifier:
             progress: how much of the run is over, 0..1, where its length is not counted in steps.
 
         Raises:
-            InputError: the method adds to the loss, but :meth:`penalty` was never called.
+            InputError: the run is finished, or the method adds to the loss, but :meth:`penalty` was never called.
             RecipeError: the recipe leaves a layer empty.
         """
+        self._check_running("step")
         if self.method.penalised and not self._asked:
             raise InputError(
                 f"method '{self.method.name}' adds a penalty to the loss, but nobody asked for it",
@@ -149,6 +168,28 @@ class Sparsifier:
         self.step_number += 1
         self._progress = progress
         self.method.update(self)
+        for layer in self.layers:
+            if layer.gradient is not None:
+                layer.gradient.zero_()
+
+    def targets(
+        self, share: float = 1.0, matrix_of: Callable[[SparseLayer], Callable[[], tuple[Tensor, Any]]] | None = None
+    ) -> list[Target]:
+        """The layers as :func:`gossamer.sparsify.assign.assign` wants them.
+
+        Args:
+            share: 0..1 of the sparsity that a layer has of its own.
+            matrix_of: gives what gives a layer's scores; by default magnitudes.
+        """
+        return [
+            Target(
+                layer.pattern,
+                tuple(layer.weight.shape),
+                layer.scored if matrix_of is None else matrix_of(layer),
+                None if layer.own is None else layer.own * share,
+            )
+            for layer in self.layers
+        ]
 
     @torch.no_grad()
     def prune(
@@ -177,15 +218,7 @@ class Sparsifier:
 
             return scored
 
-        targets = [
-            Target(
-                layer.pattern,
-                tuple(layer.weight.shape),
-                matrix_of(layer),
-                None if layer.own is None else layer.own * share,
-            )
-            for layer in self.layers
-        ]
+        targets = self.targets(share, matrix_of)
         spread = distribution or self.target.distribution
         made = assign(targets, self.target.wanted * share, spread, self.target.min_fraction)
         for layer, found in zip(self.layers, made, strict=True):
@@ -205,14 +238,25 @@ class Sparsifier:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Bring the masks to where the method has to end; :meth:`finish` does it, too."""
+        """Bring the masks to where the method has to end; :meth:`finish` does it, too. Where a run goes on after it,
+        sparsity does not fall again.
+
+        Raises:
+            InputError: the run is finished.
+            RecipeError: the recipe leaves a layer empty.
+        """
+        self._check_running("settle")
         self.method.finish(self)
 
     @torch.no_grad()
     def finish(self) -> dict[str, float]:
         """Turn the masks into plain zeros and take the parametrizations off; returns sparsity by layer.
 
-        The model's parameters are new objects afterwards: make a new optimiser to train on.
+        Parameters stay the same objects, but nothing holds the zeros any more: an optimiser that goes on fills them.
+        A second call changes nothing.
+
+        Raises:
+            RecipeError: the recipe leaves a layer empty; masks stay attached.
         """
         if not self._finished:
             self.settle()
@@ -227,7 +271,9 @@ class Sparsifier:
         return {
             "settings": self._identity(),
             "step_number": self.step_number,
-            "memory": dict(self.memory),
+            "progress": self._progress,
+            # Copies: methods change their tensors in place.
+            "memory": {k: v.clone() if isinstance(v, Tensor) else copy.copy(v) for k, v in self.memory.items()},
             "random": self.generator.get_state(),
         }
 
@@ -235,7 +281,8 @@ class Sparsifier:
         """Go on where :meth:`state_dict` was taken; load the model's state beside it.
 
         Raises:
-            InputError: the state belongs to another recipe; the message names what differs.
+            InputError: the state belongs to another recipe (the message names what differs), or its random state to
+                another kind of device.
         """
         mine, saved = self._identity(), dict(state.get("settings", {}))
         for key in (*mine, *saved):
@@ -245,14 +292,20 @@ class Sparsifier:
                     where="Sparsifier.load_state_dict",
                     hint="resume with the recipe it was started with, or start anew",
                 )
-        self.step_number = int(state["step_number"])
         where = self.generator.device
-        # Copies: methods change their tensors in place.
+        try:
+            self.generator.set_state(state["random"].cpu())
+        except RuntimeError as error:
+            raise InputError(
+                f"the saved run drew on another kind of device, this one draws on {where.type}",
+                where="Sparsifier.load_state_dict",
+                hint="resume on the kind of device that it was started on",
+            ) from error
+        self.step_number, self._progress = int(state["step_number"]), state.get("progress")
         self.memory = {
-            key: value.to(where, copy=True) if isinstance(value, Tensor) else value
+            key: value.to(where, copy=True) if isinstance(value, Tensor) else copy.copy(value)
             for key, value in state["memory"].items()
         }
-        self.generator.set_state(state["random"].cpu())
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -261,8 +314,13 @@ class Sparsifier:
             **{f"sparsify.{k}": v for k, v in self.target.model_dump(mode="json").items()},
         }
 
-    def _corrector(self, layer: SparseLayer) -> Callable[[], None]:
-        return lambda: self.method.gradient(self, layer)
+    def _check_running(self, asked: str) -> None:
+        if self._finished:
+            raise InputError(
+                "this run is finished: its masks are plain zeros now",
+                where=f"Sparsifier.{asked}",
+                hint="attach a new Sparsifier to prune further",
+            )
 
 
 def _settings(target: Any, method: Method | str | None) -> tuple[SparsifyStep, Method]:
@@ -275,5 +333,7 @@ def _settings(target: Any, method: Method | str | None) -> tuple[SparsifyStep, M
         if recipe.sparsify is None:
             raise RecipeError("the recipe has no sparsify step", where=recipe.name or None)
         target = recipe.sparsify
+        if method is None and recipe.train is not None:
+            method = recipe.train.made()
     found = get_method(method or "gradual-magnitude") if not isinstance(method, Method) else method
     return target, found
