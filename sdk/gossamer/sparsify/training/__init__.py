@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gossamer.sparsify.training.layer import SparseLayer
+    from gossamer.sparsify.training.layer import SparseLayer, plain_weights
     from gossamer.sparsify.training.method import Method
     from gossamer.sparsify.training.registry import METHODS, get_method
     from gossamer.sparsify.training.sparsifier import Sparsifier
 
-__all__ = ["METHODS", "Method", "SparseLayer", "Sparsifier", "get_method"]
+__all__ = ["METHODS", "Method", "SparseLayer", "Sparsifier", "get_method", "plain_weights"]
 
 _HOMES = {
     "METHODS": "registry",
@@ -21,6 +21,7 @@ _HOMES = {
     "SparseLayer": "layer",
     "Sparsifier": "sparsifier",
     "get_method": "registry",
+    "plain_weights": "layer",
 }
 
 

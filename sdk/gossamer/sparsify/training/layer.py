@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gossamer._errors import RecipeError
+from gossamer._errors import InputError, RecipeError
 from gossamer.sparsify.arrays import Array
 from gossamer.sparsify.matrix import Columns, from_onnx, to_onnx
 from gossamer.sparsify.patterns import NM, Blocks, Pattern, get, unit_counts
@@ -36,23 +35,38 @@ class SparseLayer:
         pattern: what the mask looks like.
         own: its own final sparsity; None: the distribution over the network decides.
         masked: its parametrization.
-        gradient: the last gradient of the masked weight, at pruned places too, for methods that grow; else None.
+        gradient: the gradient of the masked weight, at pruned places too, summed over the backward passes since the
+            last step, for methods that grow; else None.
+
+    Args:
+        tied: other modules that hold the same weight, and under which name; they get the mask, too.
     """
 
-    def __init__(self, name: str, module: nn.Module, pattern: Pattern, own: float | None, masked: Masked):
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        pattern: Pattern,
+        own: float | None,
+        masked: Masked,
+        tied: tuple[tuple[nn.Module, str], ...] = (),
+    ):
         self.name, self.module, self.pattern, self.own, self.masked = name, module, pattern, own, masked
         self.gradient: Tensor | None = None
         self._hook: torch.utils.hooks.RemovableHandle | None = None
-        parametrize.register_parametrization(module, "weight", masked, unsafe=True)
-        if masked.backward_mask is not None:
-            two_way.install(module)
+        self._holders = ((module, "weight"), *tied)
+        for holder, key in self._holders:
+            parametrize.register_parametrization(holder, key, masked, unsafe=True)
+            if masked.backward_mask is not None and isinstance(holder, PRUNABLE):
+                two_way.install(holder)
         _, self.columns = from_onnx(self.weight.detach())
         self._counts = unit_counts(self.weight.shape[0], self.columns, pattern.block)
 
     @property
     def weight(self) -> nn.Parameter:
-        """The stored weight, pruned places included."""
-        stored = self.module.parametrizations.weight.original  # type: ignore[union-attr]
+        """The stored weight, pruned places included; once the run is finished, the plain one."""
+        lists = getattr(self.module, "parametrizations", None)
+        stored = self.module.weight if lists is None else lists.weight.original
         assert isinstance(stored, nn.Parameter)
         return stored
 
@@ -119,33 +133,58 @@ class SparseLayer:
             )
         self.mask.copy_(to_onnx(mask, tuple(self.weight.shape)))
 
-    def keep_gradient(self, correct: Callable[[], None]) -> None:
-        """From now on every backward pass leaves the dense gradient in ``gradient`` and a masked one for the
-        optimiser, which ``correct`` may change."""
-        self.gradient = torch.zeros_like(self.weight)
+    def keep_gradient(self) -> None:
+        """From now on every backward pass adds its dense gradient to ``gradient`` and leaves a masked one for the
+        optimiser."""
+        gradient = self.gradient = torch.zeros_like(self.weight)
 
         @torch.no_grad()
-        def take(weight: Tensor) -> None:
-            if weight.grad is not None and self.gradient is not None:
-                self.gradient.copy_(weight.grad)
-                weight.grad.mul_(self.mask)
-                correct()
+        def take(found: Tensor) -> Tensor:
+            gradient.add_(found)
+            return found * self.mask
 
-        self._hook = self.weight.register_post_accumulate_grad_hook(take)  # type: ignore[no-untyped-call]
+        self._hook = self.weight.register_hook(take)  # type: ignore[no-untyped-call]
 
-    def bake(self) -> None:
-        """Replace the parametrization by a plain weight with plain zeros."""
-        self.masked.leak.zero_()
+    def bake(self, *, zeros: bool = True) -> None:
+        """Replace the parametrization by a plain weight with plain zeros (or, without ``zeros``, as it was before)."""
         if self._hook is not None:
             self._hook.remove()
-        if self.masked.backward_mask is not None:
-            two_way.remove(self.module)
-        parametrize.remove_parametrizations(self.module, "weight", leave_parametrized=True)
+        for holder, key in self._holders:
+            _bake(holder, key, self.masked, zeros=zeros)
 
     def _blocks(self) -> Blocks:
         if not isinstance(self.pattern, Blocks):
             raise RecipeError(f"{self.pattern.name} has no blocks to drop and grow", where=self.name)
         return self.pattern
+
+
+def plain_weights(model: nn.Module) -> int:
+    """Make masked weights plain, with plain zeros, as :meth:`Sparsifier.finish` does: for copies of a model that a
+    sparsifier is attached to.
+
+    Returns:
+        Weights that were masked.
+    """
+    count = 0
+    for module in list(model.modules()):
+        lists = getattr(module, "parametrizations", {})
+        for key, masked in [(k, m[0]) for k, m in lists.items() if isinstance(m[0], Masked)]:
+            _bake(module, key, masked, zeros=True)
+            count += 1
+    return count
+
+
+def _bake(holder: nn.Module, key: str, masked: Masked, *, zeros: bool) -> None:
+    masked.leak.zero_()
+    if masked.backward_mask is not None and isinstance(holder, PRUNABLE):
+        two_way.remove(holder)
+    # torch takes the property off the class, which copies of the module share: not from theirs.
+    shared = type(holder)
+    holder.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+    parametrize.remove_parametrizations(holder, key, leave_parametrized=zeros)
+    if key == "weight":  # in front again, where layers have it: optimisers' states go by the order
+        for name in [n for n in holder._parameters if n != key]:
+            holder._parameters[name] = holder._parameters.pop(name)
 
 
 @dataclass(frozen=True)
@@ -156,6 +195,8 @@ class Chosen:
     module: nn.Module
     pattern: Pattern
     own: float | None
+    weight: nn.Parameter
+    tied: tuple[tuple[nn.Module, str], ...]
 
 
 def choose(model: nn.Module, step: SparsifyStep) -> tuple[list[Chosen], dict[str, str]]:
@@ -165,7 +206,8 @@ def choose(model: nn.Module, step: SparsifyStep) -> tuple[list[Chosen], dict[str
     the step names them; first and last go by the order in which modules are registered.
 
     Raises:
-        RecipeError: the step names a module that is not there, or nothing is left to prune.
+        RecipeError: the step names a module or an operator that is not there, or nothing is left to prune.
+        InputError: a weight is no plain parameter, as where a sparsifier is attached already.
     """
     found = [(n, m) for n, m in model.named_modules() if isinstance(m, PRUNABLE)]
     names = [n for n, _ in found]
@@ -175,6 +217,13 @@ def choose(model: nn.Module, step: SparsifyStep) -> tuple[list[Chosen], dict[str
     for i, override in enumerate(step.layers):
         if override.match is not None:
             _check(f"sparsify.layers[{i}]", override.match, names)
+        if override.op is not None and not any(override.op in _operators(m) for _, m in found):
+            has = sorted({op for _, m in found for op in _operators(m)})
+            raise RecipeError(
+                f"field 'sparsify.layers[{i}].op' names no operator with weights of this model: '{override.op}'",
+                hint=f"it has {', '.join(has) or 'none'}",
+                field=f"sparsify.layers[{i}].op",
+            )
     first = next((n for n, m in found if not isinstance(m, nn.Linear)), None)
     chosen: list[Chosen] = []
     dense: dict[str, str] = {}
@@ -183,21 +232,38 @@ def choose(model: nn.Module, step: SparsifyStep) -> tuple[list[Chosen], dict[str
         rule = next((r for r in reversed(step.layers) if _rule_matches(r, name, module)), None)
         named = any(_glob(g, name) for g in step.include) or (rule is not None and rule.match is not None)
         reason = _why_dense(name, module, step, rule, named, is_first=name == first, is_last=name == names[-1])
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        if reason is None and id(weight) in owners:
-            reason = f"shares its weights with '{owners[id(weight)]}'"
         if reason is not None:
             dense[name] = reason
             continue
+        weight = _plain(name, module)
+        if id(weight) in owners:
+            dense[name] = f"shares its weights with '{owners[id(weight)]}'"
+            continue
         owners[id(weight)] = name
+        tied = [(m, key) for m in model.modules() for key, p in m._parameters.items() if p is weight]
         pattern = get(rule.pattern if rule is not None and rule.pattern else step.pattern)
         own = rule.sparsity if rule is not None else None
-        chosen.append(Chosen(name, module, pattern, pattern.sparsity if isinstance(pattern, NM) else own))
+        own = pattern.sparsity if isinstance(pattern, NM) else own
+        others = tuple((m, key) for m, key in tied if m is not module)
+        chosen.append(Chosen(name, module, pattern, own, weight, others))
     if not chosen:
         listed = "; ".join(f"{n}: {r}" for n, r in dense.items()) or "it has no layers with weights"
         raise RecipeError("the recipe prunes no layer of this model", where=listed, hint="name layers with `include`")
     return chosen, dense
+
+
+def _plain(name: str, module: nn.Module) -> nn.Parameter:
+    found = module._parameters.get("weight")
+    if found is None:
+        raise InputError(
+            f"the weight of layer '{name}' is no plain parameter: something computes it",
+            where=name,
+            hint="finish() the sparsifier that is attached, remove the parametrization or weight norm, or exclude it",
+        )
+    if nn.parameter.is_lazy(found):
+        raise InputError(f"layer '{name}' has no weight yet", where=name, hint="run the model once before attaching")
+    assert isinstance(found, nn.Parameter)
+    return found
 
 
 def _why_dense(
@@ -230,10 +296,14 @@ def _why_dense(
 
 
 def _rule_matches(rule: LayerRule, name: str, module: nn.Module) -> bool:
-    op = "Gemm" if isinstance(module, nn.Linear) else "Conv"
-    if rule.op is not None and rule.op not in (op, "MatMul" if op == "Gemm" else op):
+    if rule.op is not None and rule.op not in _operators(module):
         return False
     return rule.match is None or _glob(rule.match, name)
+
+
+def _operators(module: nn.Module) -> tuple[str, ...]:
+    """What the module may be called in ONNX."""
+    return ("Gemm", "MatMul") if isinstance(module, nn.Linear) else ("Conv",)
 
 
 def _glob(pattern: str, name: str) -> bool:

@@ -17,7 +17,7 @@ class Masked(nn.Module):
         shape_of: the weight.
         dense_gradient: the gradient of the stored weight is that of the masked one, at pruned places too (straight
             through), instead of being masked.
-        leaking: pruned weights are multiplied with ``leak``.
+        leaking: pruned weights are multiplied with ``leak``; with ``dense_gradient`` only.
         two_way: there is a mask for the backward pass, too; see :mod:`gossamer.sparsify.training.two_way`.
 
     Attributes:
@@ -43,7 +43,7 @@ class Masked(nn.Module):
         if self.dense_gradient:  # the weight less what is pruned: exact, and the gradient passes through the difference
             pruned = weight.detach() * ~self.mask
             return weight - (pruned * (1.0 - self.leak) if self.leaking else pruned)
-        return weight * (torch.where(self.mask, 1.0, self.leak) if self.leaking else self.mask)
+        return weight * self.mask
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """What is stored for a weight that is assigned: itself."""

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gossamer.sparsify.training.layer import SparseLayer
     from gossamer.sparsify.training.sparsifier import Sparsifier
 
 
@@ -59,12 +58,8 @@ class Method(BaseModel):
         """A scalar to add to the loss, or None."""
         return None
 
-    def gradient(self, run: Sparsifier, layer: SparseLayer) -> None:
-        """Change ``layer.weight.grad`` in place before the optimiser sees it; called for methods with
-        ``dense_gradient`` in every backward pass, when the gradient is masked already."""
-
     def finish(self, run: Sparsifier) -> None:
-        """Called before the masks become plain zeros."""
+        """Called before the masks become plain zeros, maybe more than once, and maybe with updates to follow."""
 
     def settings(self) -> dict[str, Any]:
         """Name and settings as plain values: what a saved run is compared with."""

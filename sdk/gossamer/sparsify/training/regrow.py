@@ -24,7 +24,7 @@ def need_optimizer(run: Sparsifier) -> None:
     """Methods that move connections zero the moments of new ones.
 
     Raises:
-        InputError: the run was given no optimiser.
+        InputError: the run was given no optimiser, or one that trains none of the pruned weights.
     """
     if run.optimizer is None:
         raise InputError(
@@ -33,6 +33,29 @@ def need_optimizer(run: Sparsifier) -> None:
             hint="pass Sparsifier(..., optimizer=optimizer)",
         )
 
+    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    if not any(id(layer.weight) in trained for layer in run.layers):
+        raise InputError(
+            "the optimizer trains none of the weights that are pruned",
+            where="optimizer",
+            hint="make it from the parameters of the model that is given to the Sparsifier",
+        )
+
+
+def need_gradients(run: Sparsifier) -> None:
+    """Methods that grow by gradient need weights that get one.
+
+    Raises:
+        InputError: a pruned layer is frozen.
+    """
+    for layer in run.layers:
+        if not layer.weight.requires_grad:
+            raise InputError(
+                f"method '{run.method.name}' grows by gradients, and layer '{layer.name}' is frozen",
+                where=layer.name,
+                hint="exclude it, or let it train (requires_grad)",
+            )
+
 
 def kept_weights(run: Sparsifier) -> list[int]:
     """Weights that each layer keeps now."""
@@ -40,7 +63,7 @@ def kept_weights(run: Sparsifier) -> list[int]:
 
 
 def by_gradient(layer: SparseLayer) -> Tensor:
-    """Growth scores of units: the mean of the last dense gradient's magnitude, ``[block rows, block columns]``.
+    """Growth scores of units: the mean of the dense gradient's magnitude, ``[block rows, block columns]``.
 
     Gradients that are not finite (a step that mixed precision skips) count as 0: they tell nothing.
     """

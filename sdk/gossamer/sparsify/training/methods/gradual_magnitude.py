@@ -20,7 +20,8 @@ class GradualMagnitude(Method):
     recipe's distribution says; after that the weights that are left have the rest of the run to recover. A masked
     weight keeps its value and gets no gradient.
 
-    Source: Zhu and Gupta, "To prune, or not to prune" (arXiv 1710.01878), section 3.
+    Source: Zhu and Gupta, "To prune, or not to prune" (arXiv 1710.01878), section 3. Defaults: from s_i = 0, over the
+    first 60% of the run, refreshed every 32 steps; the last two are ours.
     """
 
     name: ClassVar[str] = "gradual-magnitude"
@@ -57,6 +58,7 @@ class GradualMagnitude(Method):
     def finish(self, run: Sparsifier) -> None:
         if run.memory.get("share", 0.0) < 1.0:
             self.prune(run, 1.0)
+            run.memory["share"] = 1.0
 
     def prune(self, run: Sparsifier, share: float) -> None:
         """Choose the masks for ``share`` of the final sparsity."""

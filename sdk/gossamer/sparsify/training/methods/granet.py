@@ -74,9 +74,10 @@ class GraNet(Method):
     def start(self, run: Sparsifier) -> None:
         from gossamer._errors import RecipeError
         from gossamer.sparsify.training.initial import random_masks
-        from gossamer.sparsify.training.regrow import need_optimizer
+        from gossamer.sparsify.training.regrow import need_gradients, need_optimizer
 
         need_optimizer(run)
+        need_gradients(run)
         final = run.target.wanted
         if self.initial > 0.0 and self.initial >= final:
             raise RecipeError(
@@ -94,12 +95,13 @@ class GraNet(Method):
         if due > last and (move or due >= 1.0):
             run.prune(due, only_kept=True, distribution=self.distribution)
             run.memory["share"] = due
-        if move and run.step_number < run.total_steps:
+        if move and run.progress < 1.0:
             self._regenerate(run)
 
     def finish(self, run: Sparsifier) -> None:
         if run.memory["share"] < 1.0:
             run.prune(1.0, only_kept=True, distribution=self.distribution)
+            run.memory["share"] = 1.0
 
     def _share(self, run: Sparsifier) -> float:
         final = run.target.wanted

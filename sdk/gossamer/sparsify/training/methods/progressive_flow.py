@@ -95,12 +95,12 @@ class ProgressiveFlow(Method):
         self._choose(run, masks=run.step_number % self.every == 0)
 
     def finish(self, run: Sparsifier) -> None:
-        run.prune()
-        for layer in run.layers:
-            layer.masked.leak.zero_()
+        run.memory["settled"] = True
+        self._choose(run)
 
     def _choose(self, run: Sparsifier, *, masks: bool = True) -> None:
-        leak = self.leak(run.progress)
+        progress = 1.0 if run.memory.get("settled") else run.progress
+        leak = self.leak(progress)
         for layer in run.layers:
             layer.masked.leak.fill_(leak)
         if not masks:
@@ -111,6 +111,6 @@ class ProgressiveFlow(Method):
         for layer in run.layers:
             assert isinstance(layer.pattern, NM)
             n, m = layer.pattern.n, layer.pattern.m
-            rung = NM(self.kept(run.progress, n, m), m)
+            rung = NM(self.kept(progress, n, m), m)
             scores = layer.matrix()
             layer.set_mask(rung.project(scores, columns=layer.columns, scores=scores))

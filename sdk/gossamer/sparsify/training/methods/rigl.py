@@ -20,7 +20,7 @@ class RigL(Method):
 
     Units are weights or the pattern's blocks, judged by the mean magnitude in the block; the number dropped is rounded
     down. Units dropped a moment ago may be grown again and keep their weights, as in the authors' code. The gradient is
-    the one of the last backward pass. Each layer keeps its number of weights.
+    the one of this step, summed where several backward passes are accumulated. Each layer keeps its number of weights.
 
     Source: Evci et al., "Rigging the Lottery" (arXiv 1911.11134), section 3, algorithm 1. Defaults as there: ERK
     densities, alpha 0.3, every 100 steps, until three quarters of the run.
@@ -48,17 +48,18 @@ class RigL(Method):
 
     def start(self, run: Sparsifier) -> None:
         from gossamer.sparsify.training.initial import random_masks
-        from gossamer.sparsify.training.regrow import kept_weights, need_optimizer
+        from gossamer.sparsify.training.regrow import kept_weights, need_gradients, need_optimizer
 
         need_optimizer(run)
+        need_gradients(run)
         random_masks(run, self.distribution)
         run.memory["kept"] = kept_weights(run)
 
     def update(self, run: Sparsifier) -> None:
-        if run.step_number % self.every or run.step_number >= self.end * run.total_steps:
+        if run.step_number % self.every or run.progress >= self.end:
             return
         from gossamer.sparsify.training.regrow import by_gradient, drop_and_grow
 
-        fraction = self.fraction(run.step_number / run.total_steps)
+        fraction = self.fraction(run.progress)
         for layer, kept in zip(run.layers, run.memory["kept"], strict=True):
             drop_and_grow(run, layer, fraction, by_gradient(layer), kept)

@@ -106,6 +106,7 @@ class SAP(Method):
     def finish(self, run: Sparsifier) -> None:
         if self.exact and run.memory["iteration"] < self.iterations:
             run.prune(only_kept=True, distribution="global")
+            run.memory["iteration"] = self.iterations
 
     def _prune_together(self, layers: list[SparseLayer], bound: float, min_fraction: float) -> None:
         import torch

@@ -50,7 +50,7 @@ class SET(Method):
         run.memory["kept"] = kept_weights(run)
 
     def update(self, run: Sparsifier) -> None:
-        if run.step_number % self.every or run.step_number + self.every > run.total_steps:
+        if run.step_number % self.every or run.progress + self.every / run.total_steps > 1.0 + 1e-9:
             return
         from gossamer.sparsify.training.initial import draw
         from gossamer.sparsify.training.regrow import drop_and_grow
