@@ -212,3 +212,32 @@ def test_bad_input():
         sparse_soup(net(), TARGET, train, evaluate=lambda m: float("nan"))
     with pytest.raises(RecipeError, match="names no layer"):
         sparse_soup(net(), TARGET | {"include": ["stem"]}, train)
+
+
+def test_copies_that_the_caller_keeps_run_on_after_the_last_cycle():
+    kept = []
+
+    def keeping(model: nn.Module, seed: int, settings: dict) -> nn.Module:
+        kept.append(train(model, seed, settings))
+        return kept[-1]
+
+    model = train(net(), 0, {})
+    sparse_soup(model, TARGET, keeping, cycles=1, copies=2)
+    x, _ = data()
+    torch.testing.assert_close(torch.stack([c[0].weight for c in kept]).mean(0), model[0].weight)
+    assert all(c(x).shape == (64, 4) for c in kept)
+
+
+def test_a_loop_that_fails_leaves_plain_weights():
+    model = train(net(), 0, {})
+
+    def failing(copy: nn.Module, seed: int, settings: dict) -> nn.Module:
+        if seed == 2:
+            raise ValueError("the loop's own")
+        return train(copy, seed, settings)
+
+    with pytest.raises(ValueError, match="the loop's own"):
+        sparse_soup(model, TARGET, failing, cycles=2, copies=2)
+    assert type(model[0]) is nn.Linear and type(model[0].weight) is nn.Parameter
+    assert float((model[0].weight == 0).float().mean()) == 0.75  # the mask of the second cycle, on the first's average
+    assert len(sparse_soup(model, TARGET, train, cycles=1, copies=1)) == 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gossamer.sparsify.training.sparsifier import Sparsifier
 
 TITLE = "per cycle: prune, retrain several copies on one mask, average them"
-SOURCE = "Zimmer, Spiegel and Pokutta, arXiv 2306.16788, algorithm 1; greedy mixing: Wortsman et al., arXiv 2203.05482"
+SOURCE = "Zimmer, Spiegel and Pokutta, arXiv 2306.16788, figure 2; greedy mixing: Wortsman et al., arXiv 2203.05482"
 RULE = (
     "cycle c of C prunes by magnitude to 1 - (1 - s)^(c/C); m copies retrain on that mask with other seeds and "
     "settings; their mean (uniform), or the mean of those that do not lower the score (greedy), starts the next cycle"
@@ -79,8 +79,7 @@ def sparse_soup(
         model: trained; what ``target`` prunes is pruned.
         target: a recipe's ``sparsify`` step, as :class:`gossamer.sparsify.training.Sparsifier` takes it.
         retrain: trains one copy, ``retrain(copy, seed, settings) -> copy``. The copy's masks are parametrizations of
-            its weights: any loop keeps them. Copies that the caller keeps cannot run once this function has returned:
-            torch takes the parametrization off their shared class.
+            its weights: any loop keeps them, and copies that the caller keeps run on.
         cycles: prune-retrain-average cycles; an n:m pattern is whole from the first.
         copies: trained in each cycle, at least 1.
         settings: what copy i gets (``settings[i % len]``), such as other weight decays; empty: seeds alone differ.
@@ -98,6 +97,9 @@ def sparse_soup(
         InputError: a number out of range, greedy mixing without ``evaluate``, or a copy that comes back with other
             parameters, other masks, or NaN.
         RecipeError: the target names layers that are not there, prunes none, or leaves one empty.
+
+    After any error, one of the caller's functions included, the model has plain weights again, those of the last
+    state that was loaded, with the zeros of the last mask.
     """
     if cycles < 1 or copies < 1:
         raise InputError(f"a soup needs at least 1 cycle and 1 copy, not {cycles} and {copies}", where="sparse_soup")
@@ -109,22 +111,24 @@ def sparse_soup(
 
     run = Sparsifier(model, target, _OnOneMask(), total_steps=cycles, seed=seed)
     done = []
-    for cycle in range(cycles):
-        run.prune(_share(run.target.wanted, (cycle + 1) / cycles), only_kept=True)
-        _zero_pruned(run)
-        run.step()
-        start = _state(model)
-        seeds = [seed + cycle * copies + i for i in range(copies)]
-        trained = []
-        for i, number in enumerate(seeds):
-            varied = dict(settings[i % len(settings)]) if settings else {}
-            trained.append(_checked(retrain(copy.deepcopy(model), number, varied), start, i))
-        scores = [] if evaluate is None else [_scored(model, s, evaluate) for s in trained]
-        members = _mix(model, trained, scores, mixing, evaluate, recalibrate)
-        score = _take(model, [trained[i] for i in members], evaluate, recalibrate)
-        _zero_pruned(run)
-        done.append(Cycle(run.sparsity, tuple(seeds), tuple(scores), tuple(members), score))
-    run.finish()
+    try:
+        for cycle in range(cycles):
+            run.prune(_share(run.target.wanted, (cycle + 1) / cycles), only_kept=True)
+            _zero_pruned(run)
+            run.step()
+            start = _state(model)
+            seeds = [seed + cycle * copies + i for i in range(copies)]
+            trained = []
+            for i, number in enumerate(seeds):
+                varied = dict(settings[i % len(settings)]) if settings else {}
+                trained.append(_checked(retrain(copy.deepcopy(model), number, varied), start, i))
+            scores = [] if evaluate is None else [_scored(model, s, evaluate) for s in trained]
+            members = _mix(model, trained, scores, mixing, evaluate, recalibrate)
+            score = _take(model, [trained[i] for i in members], evaluate, recalibrate)
+            _zero_pruned(run)
+            done.append(Cycle(run.sparsity, tuple(seeds), tuple(scores), tuple(members), score))
+    finally:
+        run.finish()
     return done
 
 
