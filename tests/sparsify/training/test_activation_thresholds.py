@@ -73,6 +73,14 @@ def test_top_k_keeps_the_largest_of_every_sample():
     assert thresholds.measured()["2"] == 0.75
 
 
+def test_top_k_keeps_ties_instead_of_losing_all_of_a_saturated_sample():
+    model = nn.Sequential(nn.Identity())
+    ActivationThresholds(model, ["0"], 0.5, per_sample=True)
+    x = torch.tensor([[6.0, 6.0, 6.0, 6.0], [6.0, 6.0, 6.0, 1.0], [1.0, 2.0, -3.0, 4.0], [0.0, 0.0, 0.0, 5.0]])
+    kept = [[6.0, 6.0, 6.0, 6.0], [6.0, 6.0, 6.0, 0.0], [0.0, 0.0, -3.0, 4.0], [0.0, 0.0, 0.0, 5.0]]
+    assert model(x).tolist() == kept
+
+
 def test_the_rule_is_that_of_the_onnx_pass():
     import onnx_ir as ir
 
@@ -137,7 +145,7 @@ def test_state_and_close():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="there is no layer 'head'"):
+    with pytest.raises(InputError, match="the model has no layer 'head'"):
         ActivationThresholds(net(), ["head"], 0.5)
     with pytest.raises(InputError, match="at least one layer"):
         ActivationThresholds(net(), [], 0.5)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import CalibrationError, InputError
+from gossamer.sparsify.training.names import modules_named
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +35,8 @@ class ActivationThresholds:
         model: gets forward hooks.
         layers: names as in ``named_modules``.
         sparsity: share of zeros wanted, in [0, 1).
-        per_sample: top-k: instead of a calibrated threshold, every sample keeps its own largest magnitudes.
+        per_sample: top-k: instead of a calibrated threshold, every sample keeps its own largest magnitudes, and what
+            ties with the smallest of them.
 
     Raises:
         InputError: no layers, a name that is not there, or a sparsity out of range.
@@ -46,18 +47,14 @@ class ActivationThresholds:
             raise InputError("activation thresholds need at least one layer", where="layers")
         if not 0.0 <= sparsity < 1.0:
             raise InputError(f"an activation sparsity is at least 0 and below 1, not {sparsity:g}", where="sparsity")
-        known = dict(model.named_modules())
-        for name in layers:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or [n for n in known if n][:8]
-                raise InputError(f"there is no layer '{name}'", where=name, hint=f"nearest: {', '.join(near)}")
+        known = modules_named(model, layers, "model")
         self.model, self.sparsity, self.per_sample = model, sparsity, per_sample
         self.thresholds: dict[str, float] = {}
         self._pools: dict[str, list[Tensor]] | None = None
         self._share = MAX_VALUES
         self._zeros: dict[str, Tensor | int] = dict.fromkeys(layers, 0)
         self._total: dict[str, int] = dict.fromkeys(layers, 0)
-        self._hooks = [known[name].register_forward_pre_hook(self._hook(name)) for name in layers]
+        self._hooks = [known[name].register_forward_pre_hook(self._hook(name)) for name in known]
 
     def calibrate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Sets each layer's threshold to the quantile of its input's magnitude over ``batches``; returns them.
@@ -155,4 +152,4 @@ class ActivationThresholds:
         drop = min(rows.shape[1] - 1, int(self.sparsity * rows.shape[1] + 1e-9))
         if drop == 0:
             return size >= 0
-        return size > rows.kthvalue(drop, dim=1).values.reshape(-1, *[1] * (size.ndim - 1))
+        return size >= rows.kthvalue(drop + 1, dim=1).values.reshape(-1, *[1] * (size.ndim - 1))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import InputError
+from gossamer.sparsify.training.names import modules_named
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TITLE = "feature distillation that each layer's own size normalises"
-SOURCE = "Kurtic et al., arXiv 2310.06927, section 3: SquareHead"
+SOURCE = "Kurtic et al., arXiv 2310.06927: SquareHead"
 RULE = "loss + weight * sum over layers of MSE(h_s, h_t) / (mean(h_t^2) + eps)"
 PATTERNS = ("blocks", "n:m")
 
@@ -68,7 +68,8 @@ class SquareHead:
         self.terms: dict[str, Tensor] = {}
         self._student_features: dict[str, Tensor] = {}
         self._teacher_features: dict[str, Tensor] = {}
-        ours, theirs = _modules(student, pairs, "student"), _modules(teacher, pairs.values(), "teacher")
+        ours = modules_named(student, pairs, "student")
+        theirs = modules_named(teacher, pairs.values(), "teacher")
         # Closures, not methods: copying the student (for a moving average, say) must not copy the teacher with it.
         self._hooks = [student.register_forward_pre_hook(self._opener(run_teacher), with_kwargs=True)]
         for name, module in ours.items():
@@ -156,12 +157,3 @@ def _keeper(features: dict[str, Tensor], name: str, *, always: bool) -> Callable
         features[name] = output
 
     return keep
-
-
-def _modules(model: nn.Module, names: Any, who: str) -> dict[str, nn.Module]:
-    known = dict(model.named_modules())
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or [n for n in known if n][:8]
-            raise InputError(f"the {who} has no layer '{name}'", where=name, hint=f"nearest layers: {', '.join(near)}")
-    return {name: known[name] for name in names}
