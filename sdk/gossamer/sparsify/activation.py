@@ -20,7 +20,7 @@ from gossamer.sparsify.layers import PRUNABLE, SOURCE_KEY, Layer, find_layers
 from gossamer.sparsify.taps import Taps, read_samples
 
 TITLE = "activation thresholds: small inputs of a layer become zero"
-SOURCE = "Lee et al., CATS, arXiv 2404.08763, section 4: a per-layer cutoff from the distribution of |activation|"
+SOURCE = "Lee et al., CATS, arXiv 2404.08763; there behind the gates of gated MLPs, here before any layer"
 RULE = (
     "t = the smallest value with P(|x| <= t) >= sparsity on calibration data, per layer; x becomes 0 where |x| < t "
     "(in training also: the largest |x| of every sample, top-k)"

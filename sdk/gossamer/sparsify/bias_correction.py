@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gossamer._errors import InputError, UnsupportedError
+from gossamer._errors import UnsupportedError
 from gossamer.quantize._graph import constant
 from gossamer.quantize.calibration import Sample
 from gossamer.quantize.prepare import is_quantised
 from gossamer.sparsify.layers import Layer, find_layers
+from gossamer.sparsify.repair import counterparts
 from gossamer.sparsify.taps import Taps, read_samples
 
 TITLE = "bias correction after one-shot pruning: mean outputs return to the dense ones"
-SOURCE = "Nagel et al., arXiv 1906.04721, section 4.2, there for quantised weights; measured on data as in its appendix"
+SOURCE = "Nagel et al., arXiv 1906.04721, there for quantised weights; measured on data as in its appendix D"
 RULE = (
     "layer by layer in graph order, b += E[y_dense] - E[y_pruned] per output channel over calibration data, with the "
     "layers before it corrected already"
@@ -72,15 +73,8 @@ def correct_biases(dense: ir.Model, pruned: ir.Model, samples: Iterable[Any], *,
     """
     if is_quantised(dense) or is_quantised(pruned):
         raise UnsupportedError("biases are corrected in the float graph", hint="correct them first, then quantise")
-    originals = {layer.name: layer for layer in find_layers(dense)[0]}
     layers = find_layers(pruned)[0]
-    for layer in layers:
-        if layer.name not in originals or originals[layer.name].weight.shape != layer.weight.shape:
-            raise InputError(
-                f"the dense model has no layer '{layer.name}' of {list(layer.weight.shape)} weights",
-                where=layer.name,
-                hint="give the very model that was pruned, loaded anew",
-            )
+    originals = counterparts(dense, layers)
     taken = read_samples(dense, samples, limit)
     usable = [layer for layer in layers if _why_not(layer) is None]
     wanted = _means(dense, [originals[layer.name] for layer in usable], taken)

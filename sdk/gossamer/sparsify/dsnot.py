@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 TITLE = "mask repair without training: grow and prune against the expected output error"
-SOURCE = "Zhang et al., arXiv 2310.08915, section 3.2; defaults of the authors' code"
+SOURCE = "Zhang et al., arXiv 2310.08915; max_cycles and power as in the authors' code"
 RULE = (
     "per output row, e = E[(W - W') x]: grow the pruned unit with the largest sign(e) w E[x] / Var(x)^power, prune "
     "the kept unit with sign(e) w E[x] < 0 and the smallest |w| ||x||_2; take the swap when |e| falls and "

@@ -96,8 +96,9 @@ def repair_masks(
         InputError: the models differ in more than zeros.
         ModelError: a weight is NaN or infinite.
     """
-    found = {layer.name: layer for layer in find_layers(dense)[0]}
-    jobs, skipped = _jobs(found, find_layers(pruned)[0], second)
+    layers = find_layers(pruned)[0]
+    found = counterparts(dense, layers)
+    jobs, skipped = _jobs(found, layers, second)
     taken = read_samples(dense, samples, limit)
     collectors = {name: Collector(found[name], second=second) for name in jobs}
     inputs = {name: _input_name(found[name]) for name in jobs}
@@ -112,19 +113,30 @@ def repair_masks(
     return RepairReport(tuple(rows), skipped, len(taken))
 
 
+def counterparts(dense: ir.Model, layers: list[Layer]) -> dict[str, Layer]:
+    """The layers of the dense model by name, of which every pruned one is there.
+
+    Raises:
+        InputError: one is missing or has another shape.
+    """
+    found = {layer.name: layer for layer in find_layers(dense)[0]}
+    for layer in layers:
+        if layer.name not in found or found[layer.name].weight.shape != layer.weight.shape:
+            raise InputError(
+                f"the dense model has no layer '{layer.name}' of {list(layer.weight.shape)} weights",
+                where=layer.name,
+                hint="give the very model that was pruned, loaded anew",
+            )
+    return found
+
+
 def _jobs(
     dense: dict[str, Layer], pruned: list[Layer], second: bool
 ) -> tuple[dict[str, tuple[Layer, str]], dict[str, str]]:
     jobs: dict[str, tuple[Layer, str]] = {}
     skipped: dict[str, str] = {}
     for layer in pruned:
-        original = dense.get(layer.name)
-        if original is None or original.weight.shape != layer.weight.shape:
-            raise InputError(
-                f"the dense model has no layer '{layer.name}' of {list(layer.weight.shape)} weights",
-                where=layer.name,
-                hint="give the very model that was pruned, loaded anew",
-            )
+        original = dense[layer.name]
         zero = np.broadcast_to(layer.zero_point.astype(layer.weight.dtype), layer.weight.shape)
         kept = layer.weight != zero
         if not np.array_equal(layer.weight[kept], original.weight[kept]):

@@ -52,9 +52,8 @@ def rearrange(
             and are left out of the search.
         seed: of the order in which swaps are tried.
         seconds: time limit of the search, above 0; the best order found until then is taken.
-        effort: perturbations per block of channels after swaps alone gain nothing more; 0 takes a tenth of the time for
-            nine tenths of the gain.
-        effort: perturbations tried per block of channels, at least 0; more take longer and find a little more.
+        effort: perturbations tried per block of channels, at least 0, after swaps alone gain nothing more; 0 takes a
+            tenth of the time for nine tenths of the gain.
 
     Returns:
         What every layer keeps before and after, and what could not move.
