@@ -13,6 +13,7 @@ from gossamer.sparsify.patterns import NM, detect
 from gossamer.sparsify.training import Sparsifier, get_method
 from gossamer.sparsify.training.methods.bdwp import BidirectionalPruning
 from gossamer.sparsify.training.two_way import backward_mask
+from tests.sparsify.training.nets import check_resume
 
 TARGET = {"pattern": "1:2", "keep_dense": []}
 PLAIN = BidirectionalPruning(decay=0.0)
@@ -171,3 +172,7 @@ def test_it_compiles() -> None:
     torch.testing.assert_close(x.grad, seen)
     for layer, before in zip(run.layers, eager, strict=True):
         torch.testing.assert_close(layer.weight.grad, before)
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one() -> None:
+    check_resume(get_method("bdwp", {"decay": 0.1, "every": 3}), {"pattern": "2:4", "keep_dense": []}, steps=8, at=4)

@@ -9,6 +9,7 @@ from torch import nn
 from gossamer import InputError
 from gossamer.sparsify.patterns import detect
 from gossamer.sparsify.training import Sparsifier, get_method
+from tests.sparsify.training.nets import check_resume
 
 TARGET = {"pattern": "2:4", "keep_dense": []}
 
@@ -131,3 +132,7 @@ def test_a_run_that_never_asks_for_the_penalty_is_an_error() -> None:
     with pytest.raises(InputError, match="method 'sr-ste' adds a penalty to the loss, but nobody asked for it") as e:
         run.step()
     assert "sparsifier.penalty()" in str(e.value.hint)
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one() -> None:
+    check_resume(get_method("sr-ste", {"decay": 0.1, "every": 3}), {"pattern": "2:4", "keep_dense": []}, steps=8, at=4)
