@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from gossamer._errors import InputError
+from gossamer_services.common.errors import ServiceError
 from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
 from gossamer_services.optimizer.jobs import Blob, JobError, JobResult, JobSpec, Kind, Limits, Reason, State
 from gossamer_services.optimizer.store import JobStore, Retry
@@ -206,8 +207,9 @@ def test_what_jobs_need_is_kept_from_garbage_collection(store):
 
 @pytest.mark.parametrize("url", ["sqlite:////proc/none/jobs.db", "nonsense", "postgresql+nodriver://x/y"])
 def test_a_database_that_cannot_be_opened_says_so(url):
-    with pytest.raises(InputError, match="the job store cannot be opened"):
+    with pytest.raises(ServiceError, match="the database cannot be opened") as caught:
         JobStore(url)
+    assert caught.value.reason == "NO_DATABASE"
 
 
 def test_jobs_outlive_the_store_object(tmp_path):

@@ -16,10 +16,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gossamer_services.common.database import open_database
 from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
 from gossamer_services.optimizer.paging import Page, read_token, write_token
-from gossamer_services.optimizer.tables import EVENTS, JOBS, VETTED, open_database
+from gossamer_services.optimizer.tables import EVENTS, JOBS, META, VETTED
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class JobStore:
     """Jobs in a database; safe for any number of threads and processes.
 
     Args:
-        url: see :func:`gossamer_services.optimizer.tables.open_database`.
+        url: of SQLAlchemy: ``sqlite:////var/lib/gossamer/jobs.db``, ``postgresql+psycopg://...``.
         retry: how often jobs are tried.
         queue_limit: jobs that may wait at a time.
         clock: Unix time in seconds.
 
     Raises:
-        InputError: the database cannot be opened.
+        ServiceError: UNAVAILABLE (NO_DATABASE): the database cannot be opened.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class JobStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.retry, self.queue_limit, self.clock = retry or Retry(), queue_limit, clock
-        self._engine = open_database(url)
+        self._engine = open_database(url, META)
         self._reader = self._engine.execution_options(reads=True)
 
     def close(self) -> None:

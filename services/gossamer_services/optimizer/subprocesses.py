@@ -90,12 +90,17 @@ def started(attempt: Attempt, log: BinaryIO) -> Iterator[subprocess.Popen[bytes]
 
 def environment(attempt: Attempt) -> dict[str, str]:
     """What the worker sees: paths, its own home and temporary folder, and how many threads it may use."""
-    own = {name: os.environ[name] for name in KEPT if name in os.environ}
+    own = kept_environment()
     threads = str(attempt.spec.limits.cpus)
     for library in ("OMP", "OPENBLAS", "MKL"):
         own[f"{library}_NUM_THREADS"] = threads
     work = str(attempt.folder.work.resolve())
     return own | {"HOME": work, "TMPDIR": work, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+def kept_environment() -> dict[str, str]:
+    """What of this process's environment children may see."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 def outcome(attempt: Attempt, code: int) -> Outcome:

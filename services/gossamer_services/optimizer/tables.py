@@ -1,12 +1,8 @@
-"""The tables of the job store, and how its database is opened."""
+"""The tables of the job store."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
-
-from gossamer._errors import InputError
 
 META = sa.MetaData()
 
@@ -62,42 +58,3 @@ VETTED = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
 )
 """Blobs that were looked into and found harmless; those that are not leave no trace."""
-
-
-def open_database(url: str) -> sa.Engine:
-    """The database behind ``url``, with its tables.
-
-    Args:
-        url: of SQLAlchemy: ``sqlite:////var/lib/gossamer/jobs.db``, ``postgresql+psycopg://...``.
-
-    Raises:
-        InputError: the URL is wrong, its driver is missing, or the database cannot be opened or written to.
-    """
-    try:
-        engine = sa.create_engine(url, connect_args={"timeout": 30.0} if url.startswith("sqlite") else {})
-        if engine.dialect.name == "sqlite":
-            _sqlite(engine)
-        META.create_all(engine)
-    except (sa.exc.SQLAlchemyError, ImportError) as e:
-        reason = str(e).splitlines()[0]
-        safe = sa.engine.make_url(url).render_as_string() if "://" in url else url
-        raise InputError(
-            f"the job store cannot be opened: {reason}", where=safe, hint="check the URL, and who may write there"
-        ) from e
-    return engine
-
-
-def _sqlite(engine: sa.Engine) -> None:
-    """Real transactions: the driver's own start late and would let two writers read the same row first."""
-
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        # Each commit is on the disk when it returns: a job that was accepted survives a power cut.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        reads = connection.get_execution_options().get("reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
