@@ -171,6 +171,37 @@ def test_external_data_is_refused(tmp_path):
     assert "weights.bin" in caught.value.message
 
 
+def outside():
+    tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return tensor
+
+
+def in_a_function(proto):
+    function = proto.functions.add(name="F", domain="d", input=["x"], output=["y"])
+    function.node.add(op_type="Constant", output=["y"]).attribute.add(name="value", type=4).t.CopyFrom(outside())
+
+
+def in_a_list(proto):
+    proto.graph.node[0].attribute.add(name="many", type=9).tensors.add().CopyFrom(outside())
+
+
+def in_a_list_of_graphs(proto):
+    proto.graph.node[0].attribute.add(name="many", type=10).graphs.add().initializer.add().CopyFrom(outside())
+
+
+def in_a_sparse_initializer(proto):
+    proto.graph.sparse_initializer.add().values.CopyFrom(outside())
+
+
+@pytest.mark.parametrize("hide", [in_a_function, in_a_list, in_a_list_of_graphs, in_a_sparse_initializer])
+def test_external_data_is_refused_wherever_it_hides(hide):
+    proto = network()
+    hide(proto)
+    with pytest.raises(ModelError, match=r"tensor 'hidden' lies in another file \('../../etc/passwd'\)"):
+        load_model(proto.SerializeToString())
+
+
 def test_operators_that_contradict_their_inputs():
     with pytest.raises(ModelError) as caught:
         load_model(network(weights=np.ones((4, 7, 3, 3), np.float32)))

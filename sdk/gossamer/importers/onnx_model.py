@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from gossamer._errors import ModelError, UnsupportedError
@@ -43,7 +43,7 @@ def import_proto(
         UnsupportedError: an opset that cannot be converted, or subgraphs with their own scope as main content.
     """
     refuse_bytes(proto.graph, where)
-    refuse_external(proto.graph, where)
+    refuse_external(proto, where)
     check_dataflow(proto.graph, where)
     set_shapes(proto, where, input_shapes or {})
     proto = raise_opset(proto, where)
@@ -73,22 +73,24 @@ def refuse_bytes(graph: onnx.GraphProto, where: str) -> None:
             raise ModelError(f"value {value.name!r} has a name that is not text", where=where)
 
 
-def refuse_external(graph: onnx.GraphProto, where: str) -> None:
-    """Weights must lie inside the file: a model never makes the SDK open other paths."""
-    for tensor in graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            path = next((e.value for e in tensor.external_data if e.key == "location"), "?")
+def refuse_external(message: Message, where: str) -> None:
+    """Weights must lie inside the file: a model never makes the SDK open other paths.
+
+    Looks at every tensor wherever it hides: initializers, sparse ones, attributes, subgraphs, bodies of functions.
+    """
+    if isinstance(message, onnx.TensorProto):
+        if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
+            path = next((e.value for e in message.external_data if e.key == "location"), "?")
             raise ModelError(
-                f"initializer '{tensor.name}' lies in another file ('{path}'); external data is not read",
+                f"tensor '{message.name}' lies in another file ('{path}'); external data is not read",
                 where=where,
                 hint="write one file: onnx.save_model(onnx.load(path), 'one_file.onnx', save_as_external_data=False)",
             )
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
-                raise ModelError(f"node '{node.name}' keeps a tensor in another file", where=where)
-            if attribute.HasField("g"):
-                refuse_external(attribute.g, where)
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in value if field.is_repeated else (value,):
+                refuse_external(item, where)
 
 
 def check_dataflow(graph: onnx.GraphProto, where: str) -> None:
