@@ -154,7 +154,7 @@ def _technique(name: str) -> Technique:
 
 
 def _doc(documented: Any) -> str:
-    """A docstring as plain text: what :func:`refers` to something stands in backticks alone."""
+    """A docstring as plain text: of a reference with a role, such as ``:func:`name```, the name in backticks."""
     return re.sub(r":\w+:(`[^`]+`)", r"\1", inspect.cleandoc(documented.__doc__ or ""))
 
 

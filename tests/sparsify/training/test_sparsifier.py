@@ -186,7 +186,7 @@ def test_every_method_describes_itself():
         assert method.name == name
         assert method.title and method.source and method.rule and method.__doc__
         assert set(method.patterns) <= {"blocks", "n:m"}
-        assert "Source" in method.__doc__
+        assert "Source" in method.__doc__ and "efault" in method.__doc__, name
         for field, about in method.model_fields.items():
             assert about.description, (name, field)
         assert method().settings()["method"] == name  # all defaults

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import CalibrationError, InputError
+from gossamer.sparsify import arrays
 from gossamer.sparsify.training.names import modules_named
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class ActivationThresholds:
                     raise CalibrationError(f"layer '{name}' did not run", where=name, hint="name layers that do")
                 pool = torch.cat(parts)
                 rank = min(pool.numel(), max(1, math.ceil(self.sparsity * pool.numel() - 1e-9)))
-                self.thresholds[name] = float(pool.kthvalue(rank).values) if self.sparsity else 0.0
+                self.thresholds[name] = float(arrays.kth_smallest(pool, rank)) if self.sparsity else 0.0
         finally:
             self._pools = None
         return dict(self.thresholds)
@@ -152,4 +153,5 @@ class ActivationThresholds:
         drop = min(rows.shape[1] - 1, int(self.sparsity * rows.shape[1] + 1e-9))
         if drop == 0:
             return size >= 0
-        return size >= rows.kthvalue(drop + 1, dim=1).values.reshape(-1, *[1] * (size.ndim - 1))
+        # Not kthvalue, which refuses to run on a GPU where only deterministic algorithms may.
+        return size >= rows.topk(rows.shape[1] - drop, dim=1).values[:, -1].reshape(-1, *[1] * (size.ndim - 1))

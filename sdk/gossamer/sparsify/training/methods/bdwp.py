@@ -19,7 +19,7 @@ class BidirectionalPruning(SparseRefinedSTE):
 
     Source: Fang et al., "Efficient N:M sparse DNN training using algorithm, architecture, and dataflow co-design"
     (arXiv 2309.13015), BDWP; 2:8 costs 0.56% accuracy on average there (abstract). The update of ``W`` could not be
-    read: it is that of SR-STE here, with ``decay`` on what ``m_f`` prunes.
+    read: it is that of SR-STE here, with its defaults and with ``decay`` (2e-4) on what ``m_f`` prunes.
     """
 
     name: ClassVar[str] = "bdwp"

@@ -26,8 +26,8 @@ class IterativeSoftShrinkage(Method):
 
     Source: Wang et al., "Iterative soft shrinkage learning for efficient image super-resolution" (arXiv 2303.09650) and
     its code, which shrinks after each optimiser step by ``ist_ratio`` 0.95 for 100,000 steps, then prunes and
-    fine-tunes. The paper itself could not be read. Decided here: the soft phase as a share of the run, one half (the
-    code's options name 200,000 steps in total).
+    fine-tunes. The paper itself could not be read. Defaults: that ratio, and the soft phase as a share of the run, one
+    half, which was decided here (the code's options name 200,000 steps in total).
     """
 
     name: ClassVar[str] = "iss-p"

@@ -35,8 +35,9 @@ class ProgressiveFlow(Method):
     Source: Bambhaniya et al., "Progressive gradient flow for robust N:M sparsity training in transformers" (arXiv
     2402.04744), MdGf-linear, MdGf-exponential and SdGf-stepwise, and the authors' code. There t counts steps and a
     is set by hand (1e-4 a step for ViT); here it is the share of the window, so that the defaults (1 for linear, 10 for
-    exponential; ours) do not depend on the length of the run. The ladder takes n:m patterns only; fading takes blocks,
-    too (ours).
+    exponential; ours) do not depend on the length of the run. Exponential is the default, over the first 80% of the
+    run, with masks chosen anew in every step; the window is ours. The ladder takes n:m patterns only; fading takes
+    blocks, too (ours).
     """
 
     name: ClassVar[str] = "progressive-flow"

@@ -24,7 +24,8 @@ class SparseRefinedSTE(Method):
     loss is scaled (AMP). ``decay`` 0 is the plain straight-through estimator.
 
     Source: Zhou et al., "Learning N:M fine-grained structured sparse neural networks from scratch" (arXiv 2102.04010);
-    decay 2e-4 as in the authors' code. Block patterns by the same rule are ours.
+    by default decay is 2e-4, as in the authors' code, and masks change in every step. Block patterns by the same rule
+    are ours.
     """
 
     name: ClassVar[str] = "sr-ste"
