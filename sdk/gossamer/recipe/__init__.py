@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, placed, text_of
+from gossamer.recipe._loader import available, canonical, json_schema, load_recipe, parse_recipe, placed, text_of
 from gossamer.recipe.schema import (
     Distill,
     LayerRule,
@@ -34,6 +34,7 @@ __all__ = [
     "canonical",
     "json_schema",
     "load_recipe",
+    "parse_recipe",
     "placed",
     "text_of",
 ]

@@ -67,6 +67,18 @@ def load_recipe(source: str | os.PathLike[str] | dict[str, Any] | Recipe) -> Rec
     return _check(_document(source))
 
 
+def parse_recipe(text: str, name: str = "recipe") -> Recipe:
+    """Checks a recipe that came as YAML text; unlike :func:`load_recipe` it never opens a file.
+
+    Args:
+        name: what errors call the text: ``where`` is ``name:line``.
+
+    Raises:
+        RecipeError: as :func:`load_recipe`.
+    """
+    return _check(parse(text, name))
+
+
 def _document(source: str | os.PathLike[str]) -> Document:
     """The YAML of a ready-made recipe or of a file, with the lines of its fields."""
     path = Path(source)
