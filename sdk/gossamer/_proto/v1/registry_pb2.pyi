@@ -53,20 +53,18 @@ class GetUploadRequest(_message.Message):
     def __init__(self, ref: _Optional[str] = ...) -> None: ...
 
 class GetUploadResponse(_message.Message):
-    __slots__ = ("ref", "offset", "total", "expected_sha256", "done", "expire_time")
+    __slots__ = ("ref", "offset", "total", "expected_sha256", "expire_time")
     REF_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_SHA256_FIELD_NUMBER: _ClassVar[int]
-    DONE_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     ref: str
     offset: int
     total: int
     expected_sha256: str
-    done: bool
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, ref: _Optional[str] = ..., offset: _Optional[int] = ..., total: _Optional[int] = ..., expected_sha256: _Optional[str] = ..., done: _Optional[bool] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, ref: _Optional[str] = ..., offset: _Optional[int] = ..., total: _Optional[int] = ..., expected_sha256: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeleteUploadRequest(_message.Message):
     __slots__ = ("ref",)
@@ -91,14 +89,14 @@ class GetBlobResponse(_message.Message):
     def __init__(self, blob: _Optional[_Union[Blob, _Mapping]] = ...) -> None: ...
 
 class Blob(_message.Message):
-    __slots__ = ("sha256", "size_bytes", "create_time")
+    __slots__ = ("sha256", "size_bytes", "use_time")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    USE_TIME_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     size_bytes: int
-    create_time: _timestamp_pb2.Timestamp
-    def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    use_time: _timestamp_pb2.Timestamp
+    def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReadBlobRequest(_message.Message):
     __slots__ = ("sha256", "offset", "limit")

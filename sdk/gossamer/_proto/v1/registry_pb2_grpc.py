@@ -122,7 +122,8 @@ class RegistryServiceServicer:
     """
 
     def FindMissingBlobs(self, request, context):
-        """Which of these blobs the registry lacks: ask before an upload.
+        """Which of these blobs the registry lacks: ask before an upload. Those it has are safe from garbage collection for the
+        server's grace period from now on.
         OK: the answer; a digest asked twice is answered once.
         INVALID_ARGUMENT: a digest is malformed, or more than 1000 are asked.
         """
@@ -138,8 +139,8 @@ class RegistryServiceServicer:
         INVALID_ARGUMENT: the first message lacks ref or expected_sha256, a digest or ref is malformed, total is negative, a
         later message changes ref, total or expected_sha256, data run past total, or the stream is empty.
         OUT_OF_RANGE (UPLOAD_OFFSET): offset is not the number of bytes held; ErrorInfo.metadata["offset"] says that number.
-        ABORTED (UPLOAD_BUSY): another stream is writing this ref. UPLOAD_INCOMPLETE: the client ended the stream before
-        total; the bytes so far are kept, metadata["offset"] says how many.
+        ABORTED (UPLOAD_INCOMPLETE): the client ended the stream before total; the bytes so far are kept, and
+        metadata["offset"] says how many. UPLOAD_TAKEN_OVER: a newer stream of the caller writes this ref, or it was dropped.
         FAILED_PRECONDITION (UPLOAD_CHANGED): this ref was begun with another total or expected_sha256.
         DATA_LOSS (DIGEST_MISMATCH): all bytes came and their SHA-256 is another; the upload is dropped, no blob exists.
         RESOURCE_EXHAUSTED (BLOB_TOO_LARGE): total is over the server's limit, refused before any data.
@@ -150,10 +151,10 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """How far an upload got, so that WriteBlob goes on from there.
-        OK: the state; for a ref whose blob exists now, offset equals total and done is true.
-        INVALID_ARGUMENT: ref is malformed.
-        NOT_FOUND (UPLOAD_NOT_FOUND): no upload of the caller has this ref, or it expired.
+        """How far an unfinished upload got, so that WriteBlob goes on from there.
+        OK: the state. INVALID_ARGUMENT: ref is malformed.
+        NOT_FOUND (UPLOAD_NOT_FOUND): no unfinished upload of the caller has this ref: none began, it ended, or it expired.
+        FindMissingBlobs tells which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,15 +163,14 @@ class RegistryServiceServicer:
     def DeleteUpload(self, request, context):
         """Drop an unfinished upload and its bytes.
         OK: it is gone.
-        INVALID_ARGUMENT: ref is malformed. NOT_FOUND (UPLOAD_NOT_FOUND): as for GetUpload. ABORTED (UPLOAD_BUSY): a stream is
-        writing it.
+        INVALID_ARGUMENT: ref is malformed. NOT_FOUND (UPLOAD_NOT_FOUND): as for GetUpload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBlob(self, request, context):
-        """Size and age of a blob.
+        """Size of a blob.
         OK. INVALID_ARGUMENT: sha256 is malformed. NOT_FOUND (BLOB_NOT_FOUND): there is no such blob.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -183,7 +183,7 @@ class RegistryServiceServicer:
         INVALID_ARGUMENT: sha256 is malformed, or limit is negative.
         NOT_FOUND (BLOB_NOT_FOUND): there is no such blob.
         OUT_OF_RANGE: offset is negative or past the end; offset equal to the size gives an empty stream.
-        DATA_LOSS (BLOB_DAMAGED): the stored bytes are fewer than they were when the blob was made.
+        DATA_LOSS (BLOB_DAMAGED): the file became shorter while it was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +192,8 @@ class RegistryServiceServicer:
     def CreateVersion(self, request, context):
         """Make a version of a bundle from a blob. The blob must be a well-formed bundle; its manifest and key are read out.
         OK: the version; the same again for the same request_id.
-        INVALID_ARGUMENT: bundle or version is not a name, sha256 is malformed, or the blob is no well-formed bundle.
+        INVALID_ARGUMENT: bundle or version is not a name, sha256 or a label is malformed. BAD_BUNDLE: the blob is no well-formed
+        bundle, or its signature does not fit its bytes. BUNDLE_TOO_LARGE: it is over the server's limit for bundles.
         NOT_FOUND (BLOB_NOT_FOUND): upload the blob first.
         ALREADY_EXISTS (VERSION_EXISTS): the bundle has this version, made by another request.
         FAILED_PRECONDITION (REQUEST_ID_REUSED): this request_id came before with other contents.

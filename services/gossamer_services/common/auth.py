@@ -1,0 +1,87 @@
+"""Who calls, and whether they may: bearer tokens, devices' certificates, or nobody in particular on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.tokens import SCOPES, TokenStore
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: ``name`` is ``tokens/NAME``, ``devices/COMMON-NAME``, or empty on loopback without tokens."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """True when the scopes include this one; admin includes all that people have."""
+        return scope in self.scopes or (scope in SCOPES and "admin" in self.scopes)
+
+
+ANYONE = Caller("", frozenset(SCOPES))
+
+CALLER: contextvars.ContextVar[Caller] = contextvars.ContextVar("gossamer_caller")
+"""Who made the call that this task serves."""
+
+DEVICE_SCOPES = frozenset({"read", "device"})
+"""What a certificate of the devices' authority allows: download, and speak for itself."""
+
+
+class Authenticator:
+    """Finds the caller of a call.
+
+    Args:
+        tokens: the tokens; None: nobody needs one (loopback).
+    """
+
+    def __init__(self, tokens: TokenStore | None) -> None:
+        self._tokens = tokens
+
+    async def caller(self, metadata: Sequence[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]) -> Caller:
+        """Who calls, by the call's metadata and its connection's ``auth_context``.
+
+        Raises:
+            ServiceError: UNAUTHENTICATED (TOKEN_MISSING, TOKEN_MALFORMED, TOKEN_UNKNOWN, TOKEN_REVOKED,
+                TOKEN_EXPIRED).
+        """
+        names = peer.get("x509_common_name")
+        if names:  # the connection was let in because the devices' authority signed this name
+            return Caller(f"devices/{names[0].decode('utf-8', 'replace')}", DEVICE_SCOPES)
+        if self._tokens is None:
+            return ANYONE
+        given = [value for key, value in metadata if key.lower() == "authorization"]
+        if not given:
+            raise ServiceError(
+                Code.UNAUTHENTICATED,
+                "TOKEN_MISSING",
+                "this server asks for a token",
+                hint="send the metadata 'authorization: Bearer TOKEN'; `gossamer serve token create` makes one",
+            )
+        text = given[0] if isinstance(given[0], str) else given[0].decode("utf-8", "replace")
+        kind, _, token = text.partition(" ")
+        if len(given) > 1 or kind.lower() != "bearer" or not 0 < len(token) <= 256:
+            raise ServiceError(Code.UNAUTHENTICATED, "TOKEN_MALFORMED", "authorization must be 'Bearer TOKEN', once")
+        record = await asyncio.to_thread(self._tokens.check, token)
+        return Caller(f"tokens/{record.name}", record.scopes)
+
+
+def check_scope(caller: Caller, scope: str | None, method: str) -> None:
+    """Let the call through, or not; ``scope`` None: anybody may.
+
+    Raises:
+        ServiceError: PERMISSION_DENIED (SCOPE_MISSING).
+    """
+    if scope is not None and not caller.may(scope):
+        has = ", ".join(sorted(caller.scopes))
+        raise ServiceError(
+            Code.PERMISSION_DENIED,
+            "SCOPE_MISSING",
+            f"{method.rpartition('/')[2]} needs the scope {scope!r}; {caller.name} has {has}",
+            hint="use a token that has the scope",
+            metadata={"scope": scope},
+        )

@@ -1,0 +1,50 @@
+"""Pages of lists: their sizes, and the tokens between them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from gossamer_services.common.errors import bad_field
+
+DEFAULT_SIZE, MAX_SIZE = 100, 1000
+
+
+def page_size(wanted: int) -> int:
+    """0 means 100; more than 1000 is taken as 1000.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT: it is negative.
+    """
+    if wanted < 0:
+        raise bad_field("page_size", "must not be negative")
+    return min(wanted or DEFAULT_SIZE, MAX_SIZE)
+
+
+def write_token(last: int, question: Any) -> str:
+    """A token that goes on after row ``last`` of the answer to ``question``, any JSON value."""
+    return base64.urlsafe_b64encode(f"{last}.{_digest(question)}".encode()).decode()
+
+
+def read_token(token: str, question: Any) -> int | None:
+    """The row that :func:`write_token` was given; None for the first page.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT: it is no token, or one of another question.
+    """
+    if not token:
+        return None
+    try:
+        last, _, digest = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii").partition(".")
+        number = int(last)
+    except ValueError:
+        raise bad_field("page_token", "not a page token", hint="give next_page_token of the page before") from None
+    if digest != _digest(question):
+        raise bad_field("page_token", "belongs to another question", hint="keep the other fields as they were")
+    return number
+
+
+def _digest(question: Any) -> str:
+    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The registry: blobs by SHA-256, versions of bundles, channels."""
