@@ -1,10 +1,11 @@
-"""Tiny data sets in the very layouts that are published: Wake Vision's parquet and TFRecord shards, COCO's folders."""
+"""Tiny data sets in the very layouts that are published: person128, Wake Vision's parquet and TFRecord shards, COCO."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,35 @@ def square(label: int, seed: int, side: int = 64) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
+
+
+PEOPLE_HEADER = (
+    "file,split,label,source,largest_person_area_fraction,n_persons_ge_0.5pct,n_person_boxes,mean_brightness,"
+    "orig_width,orig_height"
+)
+
+
+def write_people(folder: Path, pixels: Callable[[int], np.ndarray], area: float, street: bool = False) -> Path:
+    """person128's labels.csv and images.zip: 48 train, 16 val and 16 test photos, every other one with a person.
+
+    Args:
+        folder: to write into.
+        pixels: uint8 [128, 128, 3] of a photo by its label, called in the photos' order.
+        area: largest person's share of photos with one.
+        street: whether every eighth photo of train, a positive one, is of source ``street`` instead of ``home``.
+    """
+    rows = [PEOPLE_HEADER]
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for split, count in (("train", 48), ("val", 16), ("test", 16)):
+            for i in range(count):
+                label = i % 2
+                source = "street" if street and split == "train" and i % 8 == 1 else "home"
+                name, buffer = f"{source}/{split}{i}.jpg", io.BytesIO()
+                Image.fromarray(pixels(label)).save(buffer, "JPEG", quality=90)
+                archive.writestr(name, buffer.getvalue())
+                rows.append(f"{name},{split},{label},{source},{area * label:.5f},{label},{label},60.0,128,128")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 def row(person: int, image: bytes | None, name: str = "1_o.jpg", **yes: int) -> dict[str, Any]:

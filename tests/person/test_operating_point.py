@@ -43,6 +43,7 @@ def test_shifted_and_stretched_margins_lead_to_the_same_decisions() -> None:
     [
         ([0.0, float("nan")], [0, 1], "no number"),
         ([0.0, 1.0], [1, 1], "both labels"),
+        ([0.3] * 6, [0, 1, 0, 1, 0, 1], "every photo has the same margin"),
         ([2.0, 1.5, -1.0, -2.0, 1.0, -1.0], [0, 0, 1, 1, 0, 1], "score higher"),
     ],
 )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gossamer import _atomic
 from gossamer._errors import InputError
@@ -27,6 +26,7 @@ from gossamer.person.operating_point import balanced
 from gossamer.person.preprocess import INPUT_SIZE
 from gossamer.person.quantized import QuantizeSettings, quantize_aware
 from gossamer.person.teachers import Teacher
+from gossamer.person.weights import load_network
 from gossamer.recipe import SparsifyStep
 from gossamer.sparsify.training import Sparsifier
 
@@ -47,6 +47,10 @@ def collect(
 ) -> list[dict[str, Any]]:
     """Write ``<name>.pt`` per network and ``manifest.json``.
 
+    Every network is at its operating point, see :func:`gossamer.person.operating_point.balanced`; where pruning in one
+    shot leaves nothing to tell labels apart by, it is left as it is, and its entry's ``settings`` say so
+    (``operating_point`` is false).
+
     Args:
         people: its val split gives the operating points.
         starts: folders of ``fit`` with the dense networks that others start from; their method is called ``start``.
@@ -58,7 +62,9 @@ def collect(
         The manifest's entries.
 
     Raises:
-        InputError: a run is not finished, or a network cannot have an operating point.
+        InputError: a run is not finished, two networks would have one name, or a network cannot have an operating
+            point.
+        ModelError: a file of weights is missing, damaged, or holds some that are not finite.
     """
     rows = people.select("val")
     images = torch.from_numpy(people.images(rows, size=INPUT_SIZE)).permute(0, 3, 1, 2)
@@ -66,12 +72,18 @@ def collect(
     output.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
 
-    def keep(network: PersonNet, name: str, entry: dict[str, Any]) -> None:
+    def keep(network: PersonNet, name: str, entry: dict[str, Any], origin: Path) -> None:
+        if any(e["file"] == f"{name}.pt" for e in entries):
+            raise InputError(
+                f"a second network is called '{name}'", where=str(origin), hint="give each seed and network once"
+            )
         try:
-            network = balanced(network, images, label)
-        except InputError:  # pruned in one shot it may tell nothing apart any more: it is measured as it is
+            network, found = balanced(network, images, label), True
+        except InputError as error:  # pruned in one shot it may tell nothing apart any more: it is measured as it is
             if entry["method"] != "one-shot":
-                raise
+                raise InputError(error.message, where=f"{origin}: {name}", hint=error.hint) from error
+            found = False
+        entry = {**entry, "settings": {**entry["settings"], "operating_point": found}}
         content = io.BytesIO()
         torch.save(network.state_dict(), content)
         _atomic.write(output / f"{name}.pt", content.getvalue())
@@ -80,17 +92,18 @@ def collect(
     for kind, folder in [*(("start", p) for p in starts), *(("dense", p) for p in runs)]:
         for recipe, network, record in _networks(folder):
             entry = _entry(recipe, kind, record)
-            keep(network, _name(entry, recipe), entry)
+            keep(network, _name(entry, recipe), entry, folder)
             if kind != "dense" or recipe.target is not None or recipe.network not in one_shot_of:
                 continue
             for share in one_shot:
-                pruned = {**entry, "method": "one-shot", "pattern": "1x4", "sparsity": share, "parent": entry["parent"]}
+                parent = _name(entry, recipe)
+                pruned = {**entry, "method": "one-shot", "pattern": "1x4", "sparsity": share, "parent": parent}
                 cut = build(recipe.network)
                 cut.load_state_dict(network.state_dict())
                 sparsifier = Sparsifier(cut, {"pattern": "1x4", "sparsity": share}, total_steps=1)
                 sparsifier.prune()
                 sparsifier.finish()
-                keep(cut, _name(pruned, recipe), pruned)
+                keep(cut, _name(pruned, recipe), pruned, folder)
     _atomic.write(output / "manifest.json", (json.dumps(entries, indent=1) + "\n").encode())
     return entries
 
@@ -107,7 +120,8 @@ def quantize_collected(
 ) -> list[dict[str, Any]]:
     """Fine-tune collected networks under quantisation; writes their weights, ``<name>.qdq.onnx`` and a manifest.
 
-    Goes on where it was interrupted: networks that are in the manifest of ``output`` with these settings are kept.
+    Goes on where it was interrupted: networks that are in the manifest of ``output`` with these settings, and whose
+    weights are the same still, are kept.
 
     Args:
         people: train and val are used.
@@ -131,16 +145,17 @@ def quantize_collected(
     done = {e["file"]: e for e in json.loads(place.read_text(encoding="utf-8"))} if place.is_file() else {}
     for name in sorted({n for glob in wanted for n in fnmatch.filter(stems, glob)}):
         source = stems[name]
-        entry = {**source, "qdq": f"{name}.qdq.onnx", "settings": {**source["settings"], "quantize": asdict(settings)}}
-        if json.loads(json.dumps(entry)) == done.get(source["file"]):
-            continue
-        network = build(source["network"])
+        chosen = json.loads(json.dumps(asdict(settings)))  # as the manifest gives it back
+        entry = {**source, "qdq": f"{name}.qdq.onnx", "settings": {**source["settings"], "quantize": chosen}}
+        network = load_network(networks / source["file"], source["network"])
         content = (networks / source["file"]).read_bytes()
-        network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-        log(name)
-        made = quantize_aware(network, people, settings, teachers=teachers, log=log)
-        _atomic.write(output / entry["qdq"], made.onnx())
-        _atomic.write(output / source["file"], content)
+        kept = done.get(source["file"], {}).get("settings", {}).get("quantize") == chosen
+        mine = output / source["file"]
+        if not kept or not mine.is_file() or mine.read_bytes() != content or not (output / entry["qdq"]).is_file():
+            log(name)
+            made = quantize_aware(network, people, settings, teachers=teachers, log=log)
+            _atomic.write(output / entry["qdq"], made.onnx())
+            _atomic.write(mine, content)
         done[source["file"]] = entry
         _atomic.write(place, (json.dumps(list(done.values()), indent=1) + "\n").encode())
     return list(done.values())
@@ -178,10 +193,7 @@ def _networks(folder: Path) -> Iterator[tuple[Recipe, PersonNet, dict[str, Any]]
     record = json.loads(path.read_text(encoding="utf-8"))
     for text in record["settings"]["candidates"]:
         recipe = parse(text)
-        network = build(recipe.network)
-        state: dict[str, Tensor] = torch.load(folder / weights_file(text), map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
-        yield recipe, network, record
+        yield recipe, load_network(folder / weights_file(text), recipe.network), record
 
 
 def _entry(recipe: Recipe, kind: str, record: dict[str, Any]) -> dict[str, Any]:

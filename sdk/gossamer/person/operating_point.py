@@ -37,7 +37,8 @@ def fit(margins: npt.ArrayLike, label: npt.ArrayLike, *, ridge: float = 1e-6) ->
         ``scale`` (above 0) and ``offset``.
 
     Raises:
-        InputError: a label is missing, a margin is no number, or the margins order the labels the wrong way round.
+        InputError: a label is missing, a margin is no number, all are the same, or they order the labels the wrong way
+            round.
     """
     z, y = np.asarray(margins, np.float64), np.asarray(label)
     if not np.isfinite(z).all():
@@ -45,7 +46,9 @@ def fit(margins: npt.ArrayLike, label: npt.ArrayLike, *, ridge: float = 1e-6) ->
     if set(np.unique(y).tolist()) != {0, 1}:
         raise InputError("an operating point needs photos of both labels", where="operating point")
     weight = np.where(y == 1, 0.5 / (y == 1).sum(), 0.5 / (y == 0).sum())
-    spread = float(z.std()) or 1.0
+    spread = float(z.std())
+    if spread == 0.0:
+        raise InputError("every photo has the same margin", where="operating point", hint="the network learned nothing")
     x = np.stack([z / spread, np.ones_like(z)], axis=1)
     w = np.zeros(2)
     for _ in range(50):
