@@ -45,7 +45,7 @@ class Admission:
         """
         for role, blob in spec.blobs().items():
             check_digest(blob.digest, _FIELDS[role])
-            size = self._blobs.size(blob.digest)
+            size = self._blobs.size(blob.digest) if self._blobs.use(blob.digest) else None
             if size is None:
                 raise ServiceError(
                     Code.NOT_FOUND,

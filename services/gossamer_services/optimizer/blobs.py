@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from gossamer_services.optimizer.errors import NotFoundError
+from gossamer_services.common.errors import Code, ServiceError
 
 CHUNK = 1 << 20
 
@@ -19,11 +19,14 @@ class Blobs(Protocol):
     def size(self, digest: str) -> int | None:
         """Bytes of a blob; None when it is not there."""
 
+    def use(self, digest: str) -> bool:
+        """Whether a blob is there; if it is, garbage collection leaves it alone for its grace period."""
+
     def open(self, digest: str) -> BinaryIO:
         """A blob for reading.
 
         Raises:
-            NotFoundError: it is not there.
+            ServiceError: NOT_FOUND (BLOB_NOT_FOUND).
         """
 
     def put(self, source: Path) -> str:
@@ -46,11 +49,16 @@ class FolderBlobs:
         except FileNotFoundError:
             return None
 
+    def use(self, digest: str) -> bool:
+        return self.size(digest) is not None
+
     def open(self, digest: str) -> BinaryIO:
         try:
             return (self.folder / digest).open("rb")
         except FileNotFoundError:
-            raise NotFoundError("there is no such blob", where=digest, hint="upload it first") from None
+            raise ServiceError(
+                Code.NOT_FOUND, "BLOB_NOT_FOUND", "there is no such blob", where=digest, hint="upload it first"
+            ) from None
 
     def put(self, source: Path) -> str:
         part = self.folder / f".{secrets.token_hex(8)}.part"

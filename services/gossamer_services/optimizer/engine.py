@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import GossamerError, InputError
+from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.optimizer.blobs import Blobs
 from gossamer_services.optimizer.errors import NotFoundError
 from gossamer_services.optimizer.executor import Attempt, Ended, Executor, Outcome, Verdict
@@ -87,6 +88,11 @@ class Engine:
         self._draining = threading.Event()
         self._wake = threading.Condition()
         self._threads: list[threading.Thread] = []
+
+    @property
+    def publishes(self) -> bool:
+        """Whether jobs may ask for a version."""
+        return self._publish is not None
 
     def start(self) -> None:
         """Put back what an engine that died here left behind, then run jobs until :meth:`stop`."""
@@ -176,7 +182,9 @@ class Engine:
         job, folder = claim.job, self.job_folder(claim.job.id)
         try:
             folder.prepare(job.spec, self.blobs)
-        except (NotFoundError, InputError) as e:
+        except (ServiceError, InputError) as e:
+            if isinstance(e, ServiceError) and e.code is not Code.NOT_FOUND:
+                raise  # the store of blobs is out of order: tried again
             error = JobError(Reason.INPUT_LOST, type(e).__name__, e.message, e.where or "", e.hint or "")
             self._settle(claim, self.store.fail(claim, error))
             return

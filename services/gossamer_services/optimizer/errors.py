@@ -1,12 +1,13 @@
-"""What the job store refuses, each a class of its own, so that the service can give each its status code."""
+"""What the job store refuses, each a class of its own, with the status that it becomes."""
 
 from __future__ import annotations
 
 from gossamer._errors import GossamerError
+from gossamer_services.common.errors import Code, register
 
 
 class NotFoundError(GossamerError):
-    """There is no such job, or no such blob."""
+    """There is no such job."""
 
 
 class ConflictError(GossamerError):
@@ -21,5 +22,7 @@ class QueueFullError(GossamerError):
     """Too many jobs wait."""
 
 
-class UnavailableError(GossamerError):
-    """The job cannot be looked into now; the same call may succeed later."""
+register(NotFoundError, Code.NOT_FOUND, "JOB_NOT_FOUND")
+register(ConflictError, Code.FAILED_PRECONDITION, "REQUEST_ID_REUSED")
+register(ChangedError, Code.ABORTED, "ETAG_MISMATCH")
+register(QueueFullError, Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")

@@ -42,7 +42,7 @@ class JobFolder:
         """Write the task and fetch its inputs; what an earlier attempt fetched is kept.
 
         Raises:
-            NotFoundError: a blob is gone.
+            ServiceError: NOT_FOUND: a blob is gone.
             InputError: a blob's bytes are not those of its digest.
         """
         self.inputs.mkdir(parents=True, exist_ok=True)

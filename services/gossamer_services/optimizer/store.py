@@ -7,20 +7,21 @@ believe to own a job only one can end it (Kleppmann, Designing Data-Intensive Ap
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from gossamer_services.common.database import open_database
+from gossamer_services.common.paging import read_token, write_token
 from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
-from gossamer_services.optimizer.paging import Page, read_token, write_token
-from gossamer_services.optimizer.tables import EVENTS, JOBS, META, VETTED
+from gossamer_services.optimizer.tables import BLOBS, EVENTS, JOBS, META, VETTED
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class Event:
     note: str
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and the token of the next page; empty after the last one."""
+
+    jobs: list[Job]
+    next_token: str
+
+
 class JobStore:
     """Jobs in a database; safe for any number of threads and processes.
 
@@ -79,10 +88,26 @@ class JobStore:
         self.retry, self.queue_limit, self.clock = retry or Retry(), queue_limit, clock
         self._engine = open_database(url, META)
         self._reader = self._engine.execution_options(reads=True)
+        self._listeners: list[Callable[[str], None]] = []
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with a job's id after every change that this object makes, from the changing thread."""
+        self._listeners.append(listener)
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """A transaction; who listens hears of the jobs that it changed once it is through."""
+        with self._engine.begin() as db:
+            changed: set[str] = set()
+            db.info["changed"] = changed
+            yield db
+        for job in changed:
+            for listener in self._listeners:
+                listener(job)
 
     def submit(self, spec: JobSpec, *, submitter: str = "", request_id: str | None = None) -> tuple[Job, bool]:
         """Accept a job; returns it and whether it is new.
@@ -96,7 +121,7 @@ class JobStore:
             QueueFullError: too many jobs wait.
         """
         text = spec.to_json()
-        with self._engine.begin() as db:
+        with self._write() as db:
             earlier = self.find_request(submitter, request_id, db) if request_id else None
             if earlier is not None:
                 if earlier.spec.to_json() != text:
@@ -122,6 +147,8 @@ class JobStore:
                     updated_s=self.clock(),
                 )
             )
+            self._refer(db, job, {role: blob.digest for role, blob in spec.blobs().items()})
+            db.info["changed"].add(job)
             self._log(db, job, State.QUEUED, 0, "accepted")
             return self._get(db, job), True
 
@@ -163,7 +190,7 @@ class JobStore:
             page_token: of the page before, with the same filters; empty: the first page.
 
         Raises:
-            InputError: the token is none, or belongs to another question.
+            ServiceError: INVALID_ARGUMENT: the token is none, or belongs to another question.
         """
         question = [submitter, sweep, sorted(states)]
         query = sa.select(JOBS).order_by(JOBS.c.number.desc()).limit(page_size + 1)
@@ -173,8 +200,9 @@ class JobStore:
             query = query.where(JOBS.c.sweep == sweep)
         if states:
             query = query.where(JOBS.c.state.in_(states))
-        if page_token:
-            query = query.where(JOBS.c.number < read_token(page_token, question))
+        before = read_token(page_token, question)
+        if before is not None:
+            query = query.where(JOBS.c.number < before)
         with self._reader.connect() as db:
             rows = db.execute(query).all()
         more = len(rows) > page_size
@@ -204,7 +232,7 @@ class JobStore:
             NotFoundError: there is none.
             ChangedError: it is of another revision.
         """
-        with self._engine.begin() as db:
+        with self._write() as db:
             found = self._get(db, job, lock=True)
             if revision is not None and found.revision != revision:
                 raise ChangedError("the job changed since it was read", where="etag", hint="read it again")
@@ -222,7 +250,7 @@ class JobStore:
         with self._reader.connect() as db:  # most calls find nothing: they take no write lock
             if db.scalar(sa.select(JOBS.c.id).where(self._claimable()).limit(1)) is None:
                 return None
-        with self._engine.begin() as db:
+        with self._write() as db:
             late = sa.select(JOBS).where(JOBS.c.state == State.RUNNING, JOBS.c.lease_until_s < self.clock())
             for lapsed in db.execute(late.with_for_update(skip_locked=True)).all():
                 self._interrupted(db, _job(lapsed), f"the lease of {lapsed.owner} ran out")
@@ -250,7 +278,7 @@ class JobStore:
         ``percent`` never falls: an attempt that starts over is behind until it has caught up. ``ran_s``: seconds that
         this attempt has run.
         """
-        with self._engine.begin() as db:
+        with self._write() as db:
             now = self._held(db, claim)
             if now is None:
                 return None
@@ -266,16 +294,17 @@ class JobStore:
 
     def succeed(self, claim: Claim, result: JobResult) -> bool:
         """End a job with its result; False: the claim is void, and nothing changed."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             if self._held(db, claim) is None:
                 return False
             text = json.dumps(asdict(result))
             self._end(db, claim.job.id, claim.token, State.SUCCEEDED, "finished", result=text, percent=100.0)
+            self._refer(db, claim.job.id, result.blobs())
             return True
 
     def fail(self, claim: Claim, error: JobError) -> bool:
         """End a job with an error; False: the claim is void, and nothing changed."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             if self._held(db, claim) is None:
                 return False
             self._fail(db, claim.job.id, claim.token, error)
@@ -283,7 +312,7 @@ class JobStore:
 
     def stopped(self, claim: Claim) -> bool:
         """End a job that was asked to stop; False: the claim is void, and nothing changed."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             if self._held(db, claim) is None:
                 return False
             self._end(db, claim.job.id, claim.token, State.CANCELLED, "cancelled while it ran")
@@ -291,7 +320,7 @@ class JobStore:
 
     def crashed(self, claim: Claim, how: str) -> bool:
         """The worker of an attempt died: queue the job again, or fail it after too many; False: the claim is void."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             now = self._held(db, claim)
             if now is None:
                 return False
@@ -311,7 +340,7 @@ class JobStore:
 
     def release(self, claim: Claim, why: str) -> bool:
         """Give a claim back unfinished, as an ending service does; False: the claim is void."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             now = self._held(db, claim)
             if now is None:
                 return False
@@ -320,7 +349,7 @@ class JobStore:
 
     def recover(self, owner: str) -> int:
         """Put back what ``owner`` ran before it died; only for who knows that no other process goes by that name."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             query = sa.select(JOBS).where(JOBS.c.state == State.RUNNING, JOBS.c.owner == owner)
             rows = db.execute(query.with_for_update()).all()
             for row in rows:
@@ -336,21 +365,14 @@ class JobStore:
 
     def remember_vetted(self, digest: str, role: str, kind: str) -> None:
         """Note that a blob is harmless in this role."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             db.execute(VETTED.delete().where(VETTED.c.digest == digest, VETTED.c.role == role))
             db.execute(VETTED.insert().values(digest=digest, role=role, kind=kind))
 
-    def digests_in_use(self) -> set[str]:
-        """Blobs that jobs still read, or that they made: what garbage collection has to leave."""
+    def refers_to(self, digest: str) -> bool:
+        """Whether a job still reads this blob, or made it: garbage collection has to leave it."""
         with self._reader.connect() as db:
-            rows = db.execute(sa.select(JOBS.c.spec, JOBS.c.state, JOBS.c.result)).all()
-        found: set[str] = set()
-        for spec, state, result in rows:
-            if not State(state).final:
-                found.update(blob.digest for blob in JobSpec.from_json(spec).blobs().values())
-            if result:
-                found.update(JobResult(**json.loads(result)).blobs().values())
-        return found
+            return db.scalar(sa.select(BLOBS.c.job).where(BLOBS.c.digest == digest).limit(1)) is not None
 
     def _claimable(self) -> sa.ColumnElement[bool]:
         now = self.clock()
@@ -406,10 +428,18 @@ class JobStore:
 
     def _end(self, db: sa.Connection, job: str, attempt: int, state: State, note: str, **values: Any) -> None:
         self._change(db, job, state=state, owner="", lease_until_s=0.0, ended_s=self.clock(), **values)
+        self._refer(db, job, {})
         self._log(db, job, state, attempt, note)
+
+    def _refer(self, db: sa.Connection, job: str, digests: Mapping[str, str]) -> None:
+        """Refer to these blobs, by role, and to no others."""
+        db.execute(BLOBS.delete().where(BLOBS.c.job == job))
+        for role, digest in digests.items():
+            db.execute(BLOBS.insert().values(job=job, role=role, digest=digest))
 
     def _change(self, db: sa.Connection, job: str, **values: Any) -> None:
         values |= {"updated_s": self.clock(), "revision": JOBS.c.revision + 1}
+        db.info["changed"].add(job)
         db.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
 
     def _log(self, db: sa.Connection, job: str, state: State, attempt: int, note: str) -> None:

@@ -50,6 +50,15 @@ EVENTS = sa.Table(
 )
 """Every change of state, in the transaction that makes it: what a job went through, and that it ended once."""
 
+BLOBS = sa.Table(
+    "job_blobs",
+    META,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("role", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+)
+"""What jobs refer to: their inputs until they end, their artefacts from then on."""
+
 VETTED = sa.Table(
     "vetted_blobs",
     META,

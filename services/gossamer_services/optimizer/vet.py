@@ -1,4 +1,4 @@
-"""Looks into a blob that a client sent, in a process of its own: ``-m gossamer_services.optimizer.vet ROLE FILE BYTES``.
+"""Looks into a blob that a client sent, in a process of its own: ``python -m gossamer_services.optimizer.vet``.
 
 Refuses what could make a later process run code or open other files, and what is not what it is said to be. The answer
 is one JSON object on stdout: empty, or the error.

@@ -1,0 +1,95 @@
+"""The optimizer's parts put together: job store, engine, and the two gRPC services over them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from google.longrunning import operations_pb2_grpc
+
+from gossamer._proto.v1 import optimizer_pb2_grpc
+from gossamer_services.common.server import Service
+from gossamer_services.optimizer import operations, service
+from gossamer_services.optimizer.admission import Admission
+from gossamer_services.optimizer.blobs import Blobs
+from gossamer_services.optimizer.engine import Engine, Publish, Settings
+from gossamer_services.optimizer.executor import Executor
+from gossamer_services.optimizer.settings import OptimizerSettings
+from gossamer_services.optimizer.store import JobStore, Retry
+from gossamer_services.optimizer.watching import Watcher
+
+
+class Optimizer:
+    """All of the optimizer; made inside the event loop that serves it.
+
+    Args:
+        settings: see :class:`OptimizerSettings`.
+        folder: for the files of jobs that run; one server at a time.
+        database: SQLAlchemy URL of the job store.
+        blobs: models, data and bundles.
+        executor: what runs attempts; default: subprocesses of this machine.
+        publish: makes versions of bundles; None: jobs that ask for one are refused.
+
+    Raises:
+        InputError: another server uses the folder, or it cannot be written to.
+        KeyFileError: the signing key cannot be used.
+        ServiceError: the database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        settings: OptimizerSettings,
+        folder: Path,
+        database: str,
+        blobs: Blobs,
+        *,
+        executor: Executor | None = None,
+        publish: Publish | None = None,
+    ) -> None:
+        key = None
+        if settings.key is not None:
+            from gossamer.bundle import keys
+
+            key = keys.load_private(settings.key)
+        self.store = JobStore(
+            database, retry=Retry(interruptions=settings.interruptions), queue_limit=settings.queue_limit
+        )
+        self.engine = Engine(
+            self.store,
+            blobs,
+            folder,
+            executor=executor,
+            settings=Settings(slots=settings.slots, lease_s=settings.lease_s),
+            key=key,
+            publish=publish,
+        )
+        self._watcher = Watcher(self.store)
+        self._jobs = service.OptimizerServicer(
+            self.engine, Admission(self.store, blobs, folder / "vetting"), self._watcher, settings.limits()
+        )
+        self._operations = operations.OperationsServicer(self.store, self._watcher)
+
+    def services(self) -> list[Service]:
+        """For :class:`gossamer_services.common.server.Server`."""
+        return [
+            Service(
+                "gossamer.v1.OptimizerService",
+                lambda server: optimizer_pb2_grpc.add_OptimizerServiceServicer_to_server(self._jobs, server),  # type: ignore[no-untyped-call]
+                service.SCOPES,
+                self._watcher.drain,
+            ),
+            Service(
+                "google.longrunning.Operations",
+                lambda server: operations_pb2_grpc.add_OperationsServicer_to_server(self._operations, server),
+                operations.SCOPES,
+            ),
+        ]
+
+    async def start(self) -> None:
+        """Resume what an earlier server left, and run jobs."""
+        await asyncio.to_thread(self.engine.start)
+
+    async def close(self) -> None:
+        """Put jobs that run back into the queue; they go on where they were when a server starts again."""
+        await asyncio.to_thread(self.engine.stop)
+        self.store.close()
