@@ -61,6 +61,41 @@ def test_it_reproduces_the_test_numbers_of_its_card(data_dir: Path) -> None:
         assert mine["roc_auc"] == pytest.approx(theirs["roc_auc"], abs=2e-3)
 
 
+def test_a_card_says_which_run_its_weights_started_from(tiny_people: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="training needs the [torch] extra")
+    from gossamer.person.card import ship_run, weights_file
+    from gossamer.person.models import build
+
+    torch.manual_seed(0)
+    machine = {"device": "cpu", "torch": "2", "python": "3"}
+    settings = {"epochs": 1, "batch": 8, "distill": 0.8, "seed": 0}
+
+    def run(name: str, candidate: str, initial: list[list[str]], steps: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        torch.save(build("v1-0.1").state_dict(), folder / weights_file(candidate))
+        record = {"settings": {"candidates": [candidate], "initial": initial, **settings}, "steps": steps}
+        record |= {"teachers": [], "seconds": 1.0, "machine": machine, "parameters": {candidate: 9}}
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    first = run("first", "v1-0.1+seed:3", [], 11)
+    (tmp_path / "starts").mkdir()  # the same bytes under the name to start from, without a run beside them
+    content = (first / weights_file("v1-0.1+seed:3")).read_bytes()
+    (tmp_path / "a").mkdir()
+    for folder in ("starts", "a"):
+        (tmp_path / folder / "old.pt").write_bytes(content)
+    second = run("second", "v1-0.1+granet:1x4:0.5+from:old", [["old", hashlib.sha256(content).hexdigest()]], 22)
+    card = ship_run(tiny_people, [second], tmp_path / "out")
+    assert card["training"]["started_from"]["steps"] == 11
+    text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "First stage (its `v1-0.1_seed_3.pt` is what the second starts from)" in text
+    assert "11 steps of 8 views" in text and "22 steps of 8 views" in text
+    assert "`+METHOD:PATTERN:F`" in text and "+1x4:F" not in text
+    alone = ship_run(tiny_people, [first], tmp_path / "out")
+    assert "started_from" not in alone["training"]
+
+
 def test_importing_person_stays_light() -> None:
     heavy = {"torch", "onnxruntime", "PIL"}
     code = f"import sys, gossamer.person as p; p.model_path(); print(sorted({heavy} & set(sys.modules)))"

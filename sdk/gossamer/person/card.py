@@ -43,7 +43,8 @@ def ship_run(
         The JSON card.
 
     Raises:
-        InputError: no such candidate, or its ONNX file is larger than ``MAX_BYTES``.
+        InputError: a run is not finished, no such candidate, or its ONNX file is larger than ``MAX_BYTES``.
+        ModelError: a file of weights is missing, damaged, or holds some that are not finite.
     """
     people = PersonDataset(data)
     found = [_measured(people, Path(run), name) for run in runs for name in _names(Path(run))]
@@ -102,15 +103,12 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
-    import torch
-
     from gossamer.person.candidates import parse
-    from gossamer.person.models import build
     from gossamer.person.onnx_export import to_onnx
+    from gossamer.person.weights import load_network
 
-    record = _record(run)
-    network = build(parse(name).network).eval()
-    network.load_state_dict(torch.load(run / weights_file(name), map_location="cpu", weights_only=True))
+    record, recipe = _record(run), parse(name)
+    network = load_network(run / weights_file(name), recipe.network)
     content = to_onnx(
         network, {"gossamer.manifest": json.dumps(model_metadata(NAME, network.channels), sort_keys=True)}
     )
@@ -119,8 +117,9 @@ def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
         k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record
     }
     training["by_clock"] = record.get("by_clock")
-    if record["settings"].get("initial"):
-        training["started_from"] = _origin(run, record["settings"]["initial"])
+    digest = dict(record["settings"]["initial"]).get(recipe.start)
+    if digest:
+        training["started_from"] = _origin(run, digest)
     return {
         "candidate": name,
         "channels": network.channels,
@@ -134,9 +133,10 @@ def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
 
 
 def _origin(run: Path, digest: str) -> dict[str, Any]:
-    """The run beside this one whose weights have the digest."""
+    """The run beside this one whose weights have the digest; where none has, or no run is beside them, the digest."""
     for path in sorted(run.parent.rglob("*.pt")):
-        if path.name != "state.pt" and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+        beside = path.name != "state.pt" and (path.parent / "run.json").is_file()
+        if beside and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
             record = _record(path.parent)
             kept: dict[str, Any] = {
                 k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record

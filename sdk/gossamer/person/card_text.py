@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _SOURCES = {
@@ -13,6 +14,26 @@ _SOURCES = {
     "tudstreet": "Street photos that look like the TUD-Brussels and TUD multiview pedestrian sets, every one with a "
     "person. No licence stated; the TUD sets are for research use.",
 }
+
+
+_OLD = re.compile(r"\+1x4:")
+"""Cards of models that were trained when options named a pattern and not yet a method."""
+_OLD_OPTIONS = (
+    "A candidate `+1x4:F` gives up its weakest 1x4 blocks little by little in the first half of the run, up to the",
+    "fraction F of each layer (gradual magnitude pruning, arXiv 1710.01878); pruning it one-shot to F or less then",
+    "changes nothing. `+without:SOURCE` never sees that source. TEACHERS comes from",
+)
+_OPTIONS = (
+    "A candidate `+METHOD:PATTERN:F` gets sparse while it trains, up to the fraction F (`gossamer recipes show METHOD`",
+    "says how); pruning it one-shot to F or less then changes nothing. `+without:SOURCE` never sees that source,",
+    "`+from:NAME` starts from the weights NAME.pt in the folder that `--init` names, here WEIGHTS. TEACHERS comes from",
+)
+_FILES = (
+    "`python tools/train_person.py teachers --models MODELS -o TEACHERS`. The files beside this card come from",
+    "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which",
+    "chooses by balanced accuracy on val and reads test once.",
+    "",
+)
 
 
 def render(card: dict[str, Any]) -> str:
@@ -136,15 +157,7 @@ def _training(card: dict[str, Any]) -> str:
         lines += ["Second stage:", *_stage(training)]
     else:
         lines += _stage(training)
-    lines += [
-        "A candidate `+1x4:F` gives up its weakest 1x4 blocks little by little in the first half of the run, up to the",
-        "fraction F of each layer (gradual magnitude pruning, arXiv 1710.01878); pruning it one-shot to F or less then",
-        "changes nothing. `+without:SOURCE` never sees that source. TEACHERS comes from",
-        "`python tools/train_person.py teachers --models MODELS -o TEACHERS`. The files beside this card come from",
-        "`python tools/train_person.py ship --data PERSON128 --run RUN... -o sdk/gossamer/person/models`, which",
-        "chooses by balanced accuracy on val and reads test once.",
-        "",
-    ]
+    lines += [*(_OLD_OPTIONS if _OLD.search(" ".join(training["settings"]["candidates"])) else _OPTIONS), *_FILES]
     return "\n".join(lines)
 
 
