@@ -14,12 +14,12 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gossamer import _atomic
-from gossamer._errors import GossamerError, InputError
+from gossamer._errors import GossamerError, InputError, OutputError
 from gossamer.person.records import DecodedPeople, Run, digest, measure, timed
 from gossamer.person.run_record import Record, read_record, write_record
 
@@ -56,7 +56,18 @@ def jobs(runs: Path) -> list[Job]:
             if name in found:
                 raise InputError(f"two entries are called '{name}'", where=str(path), hint="give each its own file")
             found[name] = Job(name, entry.model_copy(update={"parent": parent}), path.parent)
-    return list(found.values())
+    return [_with_parent(job, found) for job in found.values()]
+
+
+def _with_parent(job: Job, found: dict[str, Job]) -> Job:
+    """With the full name of a parent that another manifest lists, if only one does."""
+    parent = job.run.parent
+    if parent is None or parent in found:
+        return job
+    alike = [name for name, other in found.items() if _stem(other.run.file) == parent]
+    if len(alike) != 1:
+        return job
+    return replace(job, run=job.run.model_copy(update={"parent": alike[0]}))
 
 
 def _entries(path: Path) -> list[Run]:
@@ -78,7 +89,12 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        (path / "bundles").mkdir(parents=True, exist_ok=True)
+        try:
+            (path / "bundles").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the folder: {error.strerror}", where=str(path), hint="choose another"
+            ) from error
 
     def record(self, name: str) -> Path:
         return self.path / f"{name}.json"
@@ -101,11 +117,10 @@ class Folder:
         except InputError as error:
             print(f"{error}: measuring it again")
             return None
-        weights = job.folder / job.run.file
-        if not weights.is_file() or digest(weights.read_bytes()) != record.weights_sha256:
-            return None
-        if job.run.qdq is not None and digest((job.folder / job.run.qdq).read_bytes()) != record.qdq_sha256:
-            return None
+        sources = [(job.run.file, record.weights_sha256), (job.run.qdq, record.qdq_sha256)]
+        for path, known in [(job.folder / file, known) for file, known in sources if file is not None]:
+            if not path.is_file() or digest(path.read_bytes()) != known:
+                return None
         run = job.run
         said = (run.network, run.method, run.pattern or "dense", run.sparsity, run.seed, run.steps, run.parent)
         kept = (
@@ -159,8 +174,8 @@ def _measure_all(options: argparse.Namespace) -> int:
     strays = sorted({p.stem for p in folder.path.glob("*.json")} - {job.name for job in todo})
     if strays:
         print(f"not in any manifest, left as they are: {', '.join(strays)}", file=sys.stderr)
-    sessions = {r.machine.session if r.machine is not None else "" for r in records}
-    if records and (options.retime or sessions != {next(iter(sessions))} or sessions == {""}):
+    sessions = {r.machine.session if r.machine is not None else None for r in records}
+    if records and (options.retime or len(sessions) > 1 or None in sessions):
         began = time.monotonic()
         bundles = [folder.bundles(r.name) for r in records]
         for record in timed(records, bundles, runs=options.runs_timed, rounds=options.rounds):

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gossamer._errors import InputError, ModelError  # noqa: E402
+from gossamer._errors import InputError, ModelError, OutputError  # noqa: E402
 from gossamer.person import dataset, latency, records, run_record  # noqa: E402
 from gossamer.person.calibration_inputs import calibration_images  # noqa: E402
 from gossamer.person.evaluate import bundle_predictor, evaluate, onnx_predictor  # noqa: E402
@@ -334,3 +334,36 @@ def test_bad_manifests(people, tmp_path, capsys):
     assert "manifest.json, entry 1" in capsys.readouterr().err
     manifest(tmp_path, {"file": "a.pt"}, {"file": "a.pt"})
     fails("two entries are called 'a'")
+
+
+def test_a_parent_in_another_manifest_is_found(tmp_path):
+    for folder, entries in (("float", [{"file": "a-s1.pt"}]), ("int8", [{"file": "a-s2.pt", "parent": "a-s1"}])):
+        (tmp_path / folder).mkdir()
+        manifest(tmp_path / folder, *entries)
+    parents = {job.name: job.run.parent for job in person_records.jobs(tmp_path)}
+    assert parents == {"float__a-s1": None, "int8__a-s2": "float__a-s1"}
+    (tmp_path / "more").mkdir()
+    manifest(tmp_path / "more", {"file": "a-s1.pt"})  # which of both is not said
+    assert {j.name: j.run.parent for j in person_records.jobs(tmp_path)}["int8__a-s2"] == "a-s1"
+
+
+def test_a_quantised_model_that_is_gone_is_named(people, runs, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (folder / "sparse.pt").write_bytes((runs / "sparse.pt").read_bytes())
+    made = records.measure(people, run("sparse.pt"), folder=folder)
+    qat = {"quantization": "qat", "qdq_sha256": "0" * 64}
+    out = person_records.Folder(tmp_path / "out")
+    run_record.write_record(out.record("sparse"), made.record.model_copy(update=qat))
+    out.bundle("sparse").write_bytes(made.bundle)
+    out.dense("sparse").write_bytes(made.dense_bundle)
+    manifest(folder, {"file": "sparse.pt", "qdq": "gone.onnx"})
+    assert tool(folder, people, tmp_path / "out") == ModelError.exit_code
+    assert "sparse: error: the model cannot be read" in capsys.readouterr().err
+
+
+def test_records_that_cannot_be_written(people, runs, tmp_path, capsys):
+    (tmp_path / "sparse.pt").write_bytes((runs / "sparse.pt").read_bytes())
+    manifest(tmp_path, {"file": "sparse.pt"})
+    assert tool(tmp_path, people, tmp_path / "sparse.pt" / "out") == OutputError.exit_code
+    assert "cannot make the folder" in capsys.readouterr().err
