@@ -20,6 +20,8 @@ _COMMANDS = {
     "diff": "Compare two bundles.",
     "recipes": "List and show recipes, training methods and techniques.",
     "person": "Judge, run and train person detectors.",
+    "serve": "Serve registry and optimizer over gRPC.",
+    "tokens": "Make, list and revoke tokens of a server.",
     "doctor": "Check this installation.",
     "version": "Show versions.",
 }

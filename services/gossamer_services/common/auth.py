@@ -60,7 +60,7 @@ class Authenticator:
                 Code.UNAUTHENTICATED,
                 "TOKEN_MISSING",
                 "this server asks for a token",
-                hint="send the metadata 'authorization: Bearer TOKEN'; `gossamer serve token create` makes one",
+                hint="send the metadata 'authorization: Bearer TOKEN'; `gossamer tokens create` makes one",
             )
         text = given[0] if isinstance(given[0], str) else given[0].decode("utf-8", "replace")
         kind, _, token = text.partition(" ")

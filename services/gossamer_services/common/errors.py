@@ -72,6 +72,12 @@ class ServiceError(GossamerError):
         self.code, self.reason, self.metadata, self.fields = code, reason, dict(metadata or {}), tuple(fields)
 
 
+class SettingsError(GossamerError):
+    """A setting is unknown or wrong, or does not fit the others."""
+
+    exit_code = 2
+
+
 def bad_field(field: str, description: str, *, hint: str | None = None) -> ServiceError:
     """INVALID_ARGUMENT (BAD_FIELD) about one field of the request."""
     return ServiceError(

@@ -53,3 +53,9 @@ def install(level: str, form: str, stream: TextIO | None = None) -> logging.Hand
         logger.setLevel(level)
         logger.addHandler(handler)
     return handler
+
+
+def remove(handler: logging.Handler) -> None:
+    """Undo :func:`install`."""
+    for name in ("gossamer", "gossamer_services"):
+        logging.getLogger(name).removeHandler(handler)

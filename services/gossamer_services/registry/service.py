@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,12 +14,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
-from gossamer_services.common.errors import bad_field
+from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.server import Service
 from gossamer_services.registry import names
 from gossamer_services.registry.blobs import BlobStore, not_found
-from gossamer_services.registry.bundles import read_facts
+from gossamer_services.registry.bundles import Facts, read_facts
 from gossamer_services.registry.records import Channel, Records, Version, check_labels
 from gossamer_services.registry.settings import RegistrySettings
 from gossamer_services.registry.transfer import receive, send
@@ -68,12 +68,30 @@ class Registry(rpc.RegistryServiceServicer):
             max_per_caller=settings.max_uploads,
             lifetime_s=settings.upload_lifetime_s,
         )
+        self.referrers: list[Callable[[str], bool]] = [records.refers_to]
+        """Whoever refers to blobs: what one of them knows is never collected."""
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="registry")
         self._collector: asyncio.Task[None] | None = None
 
     def service(self) -> Service:
         """For :class:`gossamer_services.common.server.Server`."""
         return Service(NAME, self._add, SCOPES)
+
+    def publish(self, bundle: str, version: str, sha256: str, creator: str) -> str:
+        """Make a version, as CreateVersion does, and return its resource name; the same again when it is there.
+
+        Raises:
+            ServiceError: as CreateVersion.
+        """
+        names.check_name(bundle, "bundle")
+        names.check_name(version, "version")
+        facts = read_facts(self.blobs, sha256, self.settings.max_bundle_bytes)
+        try:
+            self.records.create(_wanted(bundle, version, sha256, facts, creator, "", {}), caller=creator)
+        except ServiceError as e:
+            if e.reason != "VERSION_EXISTS" or self.records.version(bundle, version).sha256 != sha256:
+                raise
+        return names.version_name(bundle, version)
 
     def _add(self, server: Any) -> None:
         rpc.add_RegistryServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
@@ -137,18 +155,7 @@ class Registry(rpc.RegistryServiceServicer):
         labels = check_labels(request.labels, "labels")
         facts = await self._run(read_facts, self.blobs, request.sha256, self.settings.max_bundle_bytes)
         caller = CALLER.get().name
-        wanted = Version(
-            bundle=request.bundle,
-            version=request.version,
-            sha256=request.sha256,
-            description=request.description,
-            labels=labels,
-            creator=caller,
-            size_bytes=facts.size_bytes,
-            model_name=facts.model_name,
-            model_version=facts.model_version,
-            key_fingerprint=facts.key_fingerprint,
-        )
+        wanted = _wanted(request.bundle, request.version, request.sha256, facts, caller, request.description, labels)
         made = await self._run(
             self.records.create,
             wanted,
@@ -243,11 +250,14 @@ class Registry(rpc.RegistryServiceServicer):
 
     def _collect(self, dry: bool) -> tuple[int, int, int]:
         uploads = self.uploads.expire(dry=dry)
-        blobs, size = self.blobs.collect(self.records.refers_to, self.settings.grace_s, dry=dry)
+        blobs, size = self.blobs.collect(self._referred, self.settings.grace_s, dry=dry)
         if not dry:
             self.records.end_leases()
             _LOG.info("garbage collected", extra={"blobs": blobs, "bytes": size, "uploads": uploads})
         return blobs, size, uploads
+
+    def _referred(self, sha256: str) -> bool:
+        return any(refers(sha256) for refers in self.referrers)
 
     async def _collect_for_ever(self) -> None:
         while True:
@@ -256,6 +266,29 @@ class Registry(rpc.RegistryServiceServicer):
                 await self._run(self._collect, False)
             except Exception:  # the next round may do better; a server does not end for it
                 _LOG.exception("garbage collection failed")
+
+
+def _wanted(
+    bundle: str,
+    version: str,
+    sha256: str,
+    facts: Facts,
+    creator: str,
+    description: str,
+    labels: Mapping[str, str],
+) -> Version:
+    return Version(
+        bundle=bundle,
+        version=version,
+        sha256=sha256,
+        description=description,
+        labels=labels,
+        creator=creator,
+        size_bytes=facts.size_bytes,
+        model_name=facts.model_name,
+        model_version=facts.model_version,
+        key_fingerprint=facts.key_fingerprint,
+    )
 
 
 def _version(found: Version) -> pb.Version:

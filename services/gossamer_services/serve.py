@@ -1,0 +1,143 @@
+"""All services in one process: opens the state, serves, and drains at SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from gossamer_services.common import logs
+from gossamer_services.common.database import database_url, open_database
+from gossamer_services.common.errors import SettingsError
+from gossamer_services.common.server import Server, Service, check
+from gossamer_services.common.tokens import TABLES as TOKEN_TABLES
+from gossamer_services.common.tokens import TokenStore
+from gossamer_services.config import Config
+from gossamer_services.optimizer.assembly import Optimizer
+from gossamer_services.optimizer.jobs import Job
+from gossamer_services.registry.blobs import BlobStore
+from gossamer_services.registry.files import DiskFiles
+from gossamer_services.registry.records import Records
+from gossamer_services.registry.service import Registry
+from gossamer_services.registry.tables import TABLES as REGISTRY_TABLES
+
+SERVICES = ("registry", "optimizer")
+"""What can be served."""
+
+
+@contextlib.contextmanager
+def state_folder(folder: Path) -> Iterator[Path]:
+    """Make the folder and lock it for this process.
+
+    Raises:
+        SettingsError: it cannot be made or written, or another server has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        raise SettingsError(
+            f"the data folder cannot be used: {e.strerror}", where=str(folder), hint="give a folder that can be written"
+        ) from e
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise SettingsError(
+                "another server uses the data folder", where=str(folder), hint="stop it, or give another --data"
+            ) from e
+        yield folder
+    finally:
+        os.close(handle)
+
+
+def open_tokens(config: Config) -> TokenStore:
+    """The tokens of the configuration's database."""
+    folder = config.state.folder
+    return TokenStore(open_database(database_url(config.state.database, folder, "registry.db"), TOKEN_TABLES))
+
+
+async def serve(
+    config: Config,
+    services: Sequence[str] = SERVICES,
+    *,
+    ready: Callable[[Server], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until ``stop`` is set, or SIGTERM or SIGINT comes; then drain.
+
+    Args:
+        services: some of :data:`SERVICES`; the optimizer needs the registry beside it.
+        ready: called once everything is served.
+
+    Raises:
+        SettingsError: unknown services, or the data folder cannot be used.
+        ServiceError: an address cannot be bound, TLS is missing, or the database cannot be opened.
+    """
+    unknown = sorted(set(services) - set(SERVICES))
+    if unknown:
+        raise SettingsError(f"no such service: {', '.join(unknown)}", hint=f"choose from {', '.join(SERVICES)}")
+    if "optimizer" in services and "registry" not in services:
+        raise SettingsError(
+            "the optimizer needs the registry in its process", hint="serve both: gossamer serve registry optimizer"
+        )
+    check(config.server)
+    stop = stop or asyncio.Event()
+    handler = logs.install(config.server.log_level, config.server.log_format)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = stack.enter_context(state_folder(config.state.folder))
+            registry = _registry(config, folder)
+            stack.push_async_callback(registry.close)
+            served: list[Service] = [registry.service()]
+            if "optimizer" in services:
+                optimizer = _optimizer(config, folder, registry)
+                stack.push_async_callback(optimizer.close)
+                await optimizer.start()
+                served += optimizer.services()
+            server = Server(config.server, served, open_tokens(config))
+            await server.start()
+            stack.push_async_callback(server.stop)
+            registry.start()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(RuntimeError, ValueError):  # only the main thread has signals
+                    loop.add_signal_handler(number, stop.set)
+                    stack.callback(loop.remove_signal_handler, number)
+            if ready is not None:
+                ready(server)
+            await stop.wait()
+    finally:
+        logs.remove(handler)
+
+
+def _registry(config: Config, folder: Path) -> Registry:
+    engine = open_database(database_url(config.state.database, folder, "registry.db"), REGISTRY_TABLES)
+    try:
+        blobs = BlobStore(DiskFiles(folder))
+    except OSError as e:
+        raise SettingsError(f"the data folder cannot be used: {e.strerror}", where=str(folder)) from e
+    return Registry(blobs, Records(engine, blobs), config.registry)
+
+
+def _optimizer(config: Config, folder: Path, registry: Registry) -> Optimizer:
+    def publish(job: Job, digest: str) -> str:
+        assert job.spec.publish is not None  # the engine asks for jobs that name a version
+        bundle, version = job.spec.publish
+        return registry.publish(bundle, version, digest, job.submitter)
+
+    jobs = folder / "jobs"
+    jobs.mkdir(exist_ok=True)
+    optimizer = Optimizer(
+        config.optimizer,
+        jobs,
+        database_url(config.state.database, folder, "jobs.db"),
+        registry.blobs,
+        publish=publish,
+    )
+    registry.referrers.append(optimizer.store.refers_to)
+    return optimizer
