@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch", reason="training needs the [torch] extra")
 
 from gossamer.person import collect as collecting  # noqa: E402 - after the skip
 from gossamer.person.augment import Augmentation  # noqa: E402
-from gossamer.person.card import weights_file  # noqa: E402
 from gossamer.person.collect import collect, quantize_collected, write_starts  # noqa: E402
 from gossamer.person.fitting import fit  # noqa: E402
 from gossamer.person.models import PersonNet, build, is_prunable  # noqa: E402
 from gossamer.person.quantized import QuantizeSettings  # noqa: E402
+from gossamer.person.run_folder import weights_file  # noqa: E402
 from gossamer.person.training import TrainSettings, initial_digests  # noqa: E402
 from gossamer.recipe import SparsifyStep  # noqa: E402
 
@@ -131,6 +131,9 @@ def test_runs_that_cannot_be_collected(clear_people: PersonDataset, tmp_path: Pa
     assert [e["file"] for e in collect(clear_people, [], [good], tmp_path / "out")] == ["v1-0.1-dense-s0.pt"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no run\.json"):
+        collect(clear_people, [], [tmp_path / "empty"], tmp_path / "out")
+    (tmp_path / "empty" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="not the record of a training run"):
         collect(clear_people, [], [tmp_path / "empty"], tmp_path / "out")
     again = run_of(tmp_path / "again", **{"v1-0.1": told_apart(clear_people)})
     with pytest.raises(InputError, match=r"a second network is called 'v1-0\.1-dense-s0'") as caught:

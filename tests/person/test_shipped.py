@@ -63,8 +63,9 @@ def test_it_reproduces_the_test_numbers_of_its_card(data_dir: Path) -> None:
 
 def test_a_card_says_which_run_its_weights_started_from(tiny_people: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="training needs the [torch] extra")
-    from gossamer.person.card import ship_run, weights_file
+    from gossamer.person.card import ship_run
     from gossamer.person.models import build
+    from gossamer.person.run_folder import weights_file
 
     torch.manual_seed(0)
     machine = {"device": "cpu", "torch": "2", "python": "3"}

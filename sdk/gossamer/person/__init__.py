@@ -11,8 +11,7 @@
     p = person.person_probability(logits)                     # float64 [1]
 
 The question is the one of Visual Wake Words: label 1 when a box around a person covers at least 0.5% of the photo.
-numpy (and Pillow for :func:`preprocess`) are enough; torch is imported only by ``person.models``, ``person.augment``,
-``person.teachers`` and ``person.training``.
+numpy (and Pillow for :func:`preprocess`) are enough; torch is needed only to build and to train networks.
 """
 
 from __future__ import annotations

@@ -16,15 +16,11 @@ from gossamer._errors import InputError
 from gossamer.person.dataset import PersonDataset
 from gossamer.person.evaluate import evaluate, onnx_predictor
 from gossamer.person.preprocess import LABELS, manifest_preprocessing, model_metadata
+from gossamer.person.run_folder import read_run, weights_file
 
 NAME = "person_96"
 MAX_BYTES = 2_000_000
 """Largest ONNX file that may ship, in bytes."""
-
-
-def weights_file(candidate: str) -> str:
-    """Name of the file that holds a candidate's weights inside a run's folder."""
-    return "".join(c if c.isalnum() or c in ".-" else "_" for c in candidate) + ".pt"
 
 
 def ship_run(
@@ -47,7 +43,7 @@ def ship_run(
         ModelError: a file of weights is missing, damaged, or holds some that are not finite.
     """
     people = PersonDataset(data)
-    found = [_measured(people, Path(run), name) for run in runs for name in _names(Path(run))]
+    found = [_measured(people, Path(run), name) for run in runs for name in read_run(run)["settings"]["candidates"]]
     allowed = [
         f for f in found if (candidate is None and "+labels" not in f["candidate"]) or f["candidate"] == candidate
     ]
@@ -89,25 +85,12 @@ def write_card(card: dict[str, Any], folder: str | Path) -> None:
     _atomic.write(Path(folder) / "MODEL_CARD.md", render(card).encode())
 
 
-def _names(run: Path) -> list[str]:
-    names: list[str] = _record(run)["settings"]["candidates"]
-    return list(names)
-
-
-def _record(run: Path) -> dict[str, Any]:
-    path = run / "run.json"
-    if not path.is_file():
-        raise InputError("no run.json", where=str(run), hint="give a folder that `fit` has finished")
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
-
-
 def _measured(people: PersonDataset, run: Path, name: str) -> dict[str, Any]:
     from gossamer.person.candidates import parse
     from gossamer.person.onnx_export import to_onnx
     from gossamer.person.weights import load_network
 
-    record, recipe = _record(run), parse(name)
+    record, recipe = read_run(run), parse(name)
     network = load_network(run / weights_file(name), recipe.network)
     content = to_onnx(
         network, {"gossamer.manifest": json.dumps(model_metadata(NAME, network.channels), sort_keys=True)}
@@ -137,7 +120,7 @@ def _origin(run: Path, digest: str) -> dict[str, Any]:
     for path in sorted(run.parent.rglob("*.pt")):
         beside = path.name != "state.pt" and (path.parent / "run.json").is_file()
         if beside and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
-            record = _record(path.parent)
+            record = read_run(path.parent)
             kept: dict[str, Any] = {
                 k: record[k] for k in ("settings", "teachers", "steps", "seconds", "machine") if k in record
             }

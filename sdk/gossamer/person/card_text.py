@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gossamer.person.evaluation_tables import percent
+
 _SOURCES = {
     "voc2012animal": "PASCAL VOC 2012 photos with a cat, dog, horse, cow or sheep (Animal-Pose selection). Flickr "
     "photos: use must respect Flickr's terms; the repository they come from states no licence; research use.",
@@ -48,14 +50,6 @@ def render(card: dict[str, Any]) -> str:
         _limits(card),
     ]
     return "\n".join(p for p in parts if p).rstrip() + "\n"
-
-
-def _percent(p: dict[str, Any]) -> str:
-    """``71.2% (119/167; 63.9 to 77.5)``."""
-    if p["value"] is None:
-        return "none"
-    counts = f"{p['count']}/{p['of']}; " if "count" in p else ""
-    return f"{100 * p['value']:.1f}% ({counts}{100 * p['low']:.1f} to {100 * p['high']:.1f})"
 
 
 def _auc(report: dict[str, Any]) -> str:
@@ -168,8 +162,8 @@ def _table(report: dict[str, Any]) -> list[str]:
     ]
     for name, r in [("**all**", report["all"]), *sorted(report["sources"].items())]:
         rows.append(
-            f"| {name} | {r['positives']} / {r['negatives']} | {_percent(r['accuracy'])} | {_percent(r['tpr'])} | "
-            f"{_percent(r['tnr'])} | {_percent(r['balanced_accuracy'])} | {_auc(r)} |"
+            f"| {name} | {r['positives']} / {r['negatives']} | {percent(r['accuracy'])} | {percent(r['tpr'])} | "
+            f"{percent(r['tnr'])} | {percent(r['balanced_accuracy'])} | {_auc(r)} |"
         )
     return rows
 
@@ -178,7 +172,7 @@ def _accuracy(card: dict[str, Any]) -> str:
     test = card["test"]
     always = test["all"]["negatives"] / test["all"]["n"]
     slices = ["| largest person covers | TPR |", "| --- | --- |"]
-    slices += [f"| {100 * s['from']:g}% to {100 * s['to']:g}% | {_percent(s['tpr'])} |" for s in test["area_slices"]]
+    slices += [f"| {100 * s['from']:g}% to {100 * s['to']:g}% | {percent(s['tpr'])} |" for s in test["area_slices"]]
     return "\n".join(
         [
             "## Accuracy, float32",
@@ -208,8 +202,8 @@ def _int8(card: dict[str, Any]) -> str:
     for m in measured:
         r = m["test"]["all"]
         rows.append(
-            f"| {m['title']} | {100 * m['sparsity']:.1f}% | {m['bytes']:,} | {_percent(r['balanced_accuracy'])} | "
-            f"{_percent(r['tpr'])} | {_percent(r['tnr'])} | {_auc(r)} |"
+            f"| {m['title']} | {100 * m['sparsity']:.1f}% | {m['bytes']:,} | {percent(r['balanced_accuracy'])} | "
+            f"{percent(r['tpr'])} | {percent(r['tnr'])} | {_auc(r)} |"
         )
     return "\n".join(
         [
@@ -232,7 +226,7 @@ def _others(card: dict[str, Any]) -> str:
         rows.append(
             f"| {o['candidate']} | {o['parameters']:,} | {o['steps']:,} | "
             f"{100 * v['balanced_accuracy']['value']:.1f}% / {_auc(v)} | "
-            f"{100 * t['balanced_accuracy']['value']:.1f}% / {_auc(t)} | {_percent(t['tpr'])} | {_percent(t['tnr'])} |"
+            f"{100 * t['balanced_accuracy']['value']:.1f}% / {_auc(t)} | {percent(t['tpr'])} | {percent(t['tnr'])} |"
         )
     return "\n".join(
         [

@@ -20,11 +20,11 @@ from gossamer import _atomic
 from gossamer._errors import InputError
 from gossamer.person import dataset as data
 from gossamer.person.candidates import Recipe, parse
-from gossamer.person.card import weights_file
 from gossamer.person.models import PersonNet, build
 from gossamer.person.operating_point import balanced
 from gossamer.person.preprocess import INPUT_SIZE
 from gossamer.person.quantized import QuantizeSettings, quantize_aware
+from gossamer.person.run_folder import read_run, weights_file
 from gossamer.person.teachers import Teacher
 from gossamer.person.weights import load_network
 from gossamer.recipe import SparsifyStep
@@ -187,10 +187,7 @@ def write_starts(runs: Sequence[Path], output: Path, rearrange_for: SparsifyStep
 
 
 def _networks(folder: Path) -> Iterator[tuple[Recipe, PersonNet, dict[str, Any]]]:
-    path = folder / "run.json"
-    if not path.is_file():
-        raise InputError("no run.json", where=str(folder), hint="give a folder that `fit` has finished")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_run(folder)
     for text in record["settings"]["candidates"]:
         recipe = parse(text)
         yield recipe, load_network(folder / weights_file(text), recipe.network), record

@@ -19,11 +19,11 @@ import torch
 from gossamer import _atomic
 from gossamer._errors import OutputError
 from gossamer.person.candidates import parse
-from gossamer.person.card import weights_file
 from gossamer.person.dataset import PersonDataset
 from gossamer.person.models import PersonNet, parameter_count
 from gossamer.person.onnx_export import save_onnx
 from gossamer.person.preprocess import model_metadata
+from gossamer.person.run_folder import weights_file
 from gossamer.person.teachers import Teacher
 from gossamer.person.training import TrainSettings, train
 
@@ -55,7 +55,7 @@ def fit(
         What ``run.json`` holds: settings, steps, losses, the val report of every candidate, the machine.
 
     Raises:
-        InputError: as ``train``.
+        InputError, ModelError, RecipeError: as ``train``.
         OutputError: a file cannot be written.
     """
     folder = Path(output)
