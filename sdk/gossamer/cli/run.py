@@ -28,12 +28,9 @@ def command(
     bundle: Path, inputs: tuple[Path, ...], top: int, output: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Run BUNDLE on pictures (prepared as its manifest says) or arrays, and show labels or values."""
-    import io
     import time
 
-    import numpy as np
-
-    from gossamer import _atomic, _images
+    from gossamer import _atomic
     from gossamer.bundle.manifest import from_dict
     from gossamer.cli._inputs import named_samples
 
@@ -51,16 +48,32 @@ def command(
             record: dict[str, Any] = {"input": name, "latency_us": us, "outputs": {}}
             for key, values in outputs.items():
                 raw[key].append(values)
-                record["outputs"][key] = _describe(values, ports.get(key), top, _images)
+                record["outputs"][key] = describe(values, ports.get(key), top)
             results.append(record)
     if output is not None:
-        buffer = io.BytesIO()
-        stacked: dict[str, Any] = {k: np.stack(v) for k, v in raw.items()}
-        np.savez(buffer, **stacked)
-        _atomic.write(output, buffer.getvalue())
+        save(output, raw)
     if as_json:
         print_json({"bundle": str(bundle), "results": results, "output": str(output) if output else None})
         return
+    show(results)
+
+
+def save(output: Path, raw: dict[str, list[Any]]) -> None:
+    """Raw outputs as an .npz, samples along axis 0."""
+    import io
+
+    import numpy as np
+
+    from gossamer import _atomic
+
+    buffer = io.BytesIO()
+    stacked: dict[str, Any] = {k: np.stack(v) for k, v in raw.items() if v}
+    np.savez(buffer, **stacked)
+    _atomic.write(output, buffer.getvalue())
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Records of runs as text."""
     for record in results:
         click.echo(f"{record['input']}  ({record['latency_us']:.0f} us)")
         for key, value in record["outputs"].items():
@@ -72,12 +85,14 @@ def command(
                 click.echo(f"  {key}: {value['dtype']}{value['shape']} {value['values']}")
 
 
-def _describe(values: Any, port: Any, top: int, images: Any) -> dict[str, Any]:
+def describe(values: Any, port: Any, top: int) -> dict[str, Any]:
     """Classes where the manifest says that the output scores them, else the first values."""
+    from gossamer import _images
+
     if port is not None and port.postprocessing.kind:
         found = [
             {"index": s.index, "label": s.label, "probability" if s.probability else "score": s.value}
-            for s in images.scores(values, port, top)
+            for s in _images.scores(values, port, top)
         ]
         return {"classes": found}
     flat = values.reshape(-1)[: max(top, 1)]

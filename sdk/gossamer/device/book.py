@@ -1,0 +1,125 @@
+"""The devices that this user has added: ``devices.json`` under ``GOSSAMER_HOME``. Secrets are named by their files."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer import _atomic
+from gossamer._errors import InputError, OutputError
+from gossamer_runtime import _trust
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """How to reach a device: ``address`` (HOST:PORT) by gRPC, or ``root``, the slot folder of a mounted card.
+
+    ``ca``: certificates that the device's must come from (turns TLS on; "system": those of this machine).
+    ``cert`` and ``key``: who we are. ``token_file``: a file that holds a token. All are paths.
+    """
+
+    name: str
+    address: str = ""
+    root: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token_file: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Address or folder."""
+        return self.root or self.address
+
+    def check(self) -> Place:
+        """The place, when it can be one.
+
+        Raises:
+            InputError: name or address are malformed, or what is given does not go together.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                f"{self.name!r} is not a name for a device", hint="letters, digits, '.', '_' and '-', at most 64"
+            )
+        if bool(self.address) == bool(self.root):
+            raise InputError("a device has an address or a root, one of the two")
+        if self.address and not _ADDRESS.fullmatch(self.address):
+            raise InputError(f"{self.address!r} is not HOST:PORT", hint="such as raspberrypi.local:50061")
+        if bool(self.cert) != bool(self.key):
+            raise InputError("--cert and --key need each other")
+        if self.cert and not self.ca:
+            raise InputError("--cert needs --ca", hint="--ca system takes this machine's own list")
+        if self.root and (self.ca or self.cert or self.token_file):
+            raise InputError("a mounted card takes neither certificates nor tokens")
+        return self
+
+
+def path() -> Path:
+    """The file."""
+    return Path(_trust.home()) / "devices.json"
+
+
+def read() -> dict[str, Place]:
+    """All devices by name.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        text = path().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"cannot read the list of devices: {e}", where=str(path())) from e
+    try:
+        value: Any = json.loads(text)
+        return {name: Place(name=name, **fields).check() for name, fields in value["devices"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(
+            f"the list of devices is damaged: {e}", where=str(path()), hint="mend or remove the file"
+        ) from e
+
+
+def write(places: dict[str, Place]) -> None:
+    """Replace the list.
+
+    Raises:
+        OutputError: it cannot be written; the old one stands.
+    """
+    value = {
+        name: {k: v for k, v in asdict(place).items() if v and k != "name"} for name, place in sorted(places.items())
+    }
+    try:
+        path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder: {e.strerror}", where=str(path().parent)) from e
+    _atomic.write(path(), (json.dumps({"devices": value}, indent=2) + "\n").encode(), mode=0o600)
+
+
+def find(name: str | None) -> Place:
+    """A device by name, or by HOST:PORT when there is none of that name; None: the only one there is.
+
+    Raises:
+        InputError: no such device, or several and none is named.
+    """
+    known = read()
+    if name is None:
+        if len(known) == 1:
+            return next(iter(known.values()))
+        listed = ", ".join(known) or "none"
+        raise InputError(
+            "which device?", hint=f"-d NAME, -d HOST:PORT, or --root DIR; added: {listed} ('gossamer device add')"
+        )
+    if name in known:
+        return known[name]
+    if _ADDRESS.fullmatch(name):
+        return Place("unnamed", address=name)
+    raise InputError(
+        f"no device is called {name!r}", hint=f"added: {', '.join(known) or 'none'}; 'gossamer device add' adds one"
+    )
