@@ -134,6 +134,7 @@ class Guard(grpc.aio.ServerInterceptor):
     async def _guarded(self, method: str, context: Any) -> AsyncIterator[None]:
         metadata = tuple(context.invocation_metadata() or ())
         request_id = _request_id(metadata)
+        peer = context.peer()  # asked now: on a call whose connection broke, grpc dereferences a null pointer
         REQUEST_ID.set(request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
         start, code = time.perf_counter(), Code.OK
@@ -166,7 +167,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 "method": method,
                 "code": code.name,
                 "ms": round(seconds * 1e3, 3),
-                "peer": context.peer(),
+                "peer": peer,
                 "caller": caller.name if caller else "",
             }
             refused = code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
