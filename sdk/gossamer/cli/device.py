@@ -359,8 +359,9 @@ def _inputs_of_file(bundle: Path, source: Path | None) -> list[bytes]:
     if source is None:
         return []
     from gossamer.bundle import inspect, sign
+    from gossamer.bundle.manifest import from_dict
 
-    return _sample(inspect.inspect(sign.read(bundle), str(bundle)).manifest, source)
+    return _sample(from_dict(inspect.inspect(sign.read(bundle), str(bundle)).manifest), source)
 
 
 def _sample(manifest: Any, source: Path) -> list[bytes]:
