@@ -133,6 +133,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                 )
             finally:
                 child.close()
+                _machine.give_back_memory()
             return pb.FlashResponse(slot=self._state(slot), seconds=time.monotonic() - started, trial_us=us)
 
     def Activate(self, request: pb.ActivateRequest, context: grpc.ServicerContext) -> pb.ActivateResponse:  # noqa: N802

@@ -46,7 +46,7 @@ MOST_ATTEMPTS = 2
 """Trials begun before a bundle counts as failed: the first, and one after a restart that may have had another cause."""
 MAX_BUNDLE_BYTES = 1 << 31
 _MARGIN_BYTES = 1 << 16
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 17
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger("gossamer.agent")
 
