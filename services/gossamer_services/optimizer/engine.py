@@ -217,6 +217,8 @@ class Engine:
                 try:
                     result = self._collect(claim.job, folder)
                 except GossamerError as e:  # the version cannot be published
+                    if isinstance(e, ServiceError) and e.code in (Code.UNAVAILABLE, Code.INTERNAL):
+                        raise  # tried again
                     self._settle(claim, store.fail(claim, JobError.of(e)))
                     return
                 self._settle(claim, store.succeed(claim, result))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossamer._errors import GossamerError, InputError
 
@@ -86,6 +86,13 @@ class Blob:
     kind: Kind
 
 
+class Publication(NamedTuple):
+    """The version of a bundle that a job's result becomes."""
+
+    bundle: str
+    version: str
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """Everything that decides a job's result, and its limits.
@@ -97,7 +104,7 @@ class JobSpec:
         training: an .npz with x and y, or a .zip with one folder a class; None: none.
         name, version: for the manifest.
         labels: the submitter's own, of no meaning here. ``sweep``: jobs of one sweep say the same; empty: of none.
-        publish: bundle name and version to publish the result as; empty: it stays a blob.
+        publish: the version that the result becomes; None: it stays a blob.
         limits: of the worker.
     """
 
@@ -109,7 +116,7 @@ class JobSpec:
     version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     sweep: str = ""
-    publish: tuple[str, str] | None = None
+    publish: Publication | None = None
     limits: Limits = field(default_factory=Limits)
 
     def blobs(self) -> dict[str, Blob]:
@@ -129,7 +136,7 @@ class JobSpec:
             if plain[role] is not None:
                 plain[role] = Blob(plain[role]["digest"], Kind(plain[role]["kind"]))
         plain["limits"] = Limits(**plain["limits"])
-        plain["publish"] = None if plain["publish"] is None else tuple(plain["publish"])
+        plain["publish"] = None if plain["publish"] is None else Publication(*plain["publish"])
         return cls(**plain)
 
 

@@ -15,7 +15,18 @@ from gossamer._errors import GossamerError, RecipeError
 from gossamer._proto.v1 import optimizer_pb2 as pb
 from gossamer.recipe import Recipe, available, canonical, load_recipe, parse_recipe
 from gossamer_services.common.errors import Code, ServiceError, bad_field, to_status
-from gossamer_services.optimizer.jobs import Blob, Job, JobError, JobResult, JobSpec, Kind, Limits, Reason, State
+from gossamer_services.optimizer.jobs import (
+    Blob,
+    Job,
+    JobError,
+    JobResult,
+    JobSpec,
+    Kind,
+    Limits,
+    Publication,
+    Reason,
+    State,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 _JOB = re.compile(r"jobs/([0-9a-f]{32})", re.ASCII)
@@ -76,7 +87,7 @@ def read_spec(message: pb.JobSpec, most: Limits) -> JobSpec:
         raise bad_field("spec.model_version", "longer than 128 characters")
     publish = None
     if message.HasField("publish"):
-        publish = (
+        publish = Publication(
             check_text(message.publish.bundle, "spec.publish.bundle", empty=False),
             check_text(message.publish.version, "spec.publish.version", empty=False),
         )

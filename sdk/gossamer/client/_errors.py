@@ -1,0 +1,70 @@
+"""What a service answered instead of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from gossamer._errors import GossamerError, UnreachableError
+
+_DETAILS = "grpc-status-details-bin"
+
+
+class RemoteError(GossamerError):
+    """A service refused a call, or a job failed.
+
+    Attributes:
+        code: name of the canonical code, such as ``NOT_FOUND``.
+        reason: ``ErrorInfo.reason``, such as ``BLOB_NOT_FOUND``; programs decide by it. Empty: the server gave none.
+        metadata: ``ErrorInfo.metadata``.
+        fields: (field of the request, what is wrong with it).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.metadata = dict(metadata or {})
+        super().__init__(message, where=self.metadata.get("where"), hint=self.metadata.get("hint"))
+        self.code, self.reason, self.fields = code, reason, tuple(fields)
+
+
+def from_status(status: status_pb2.Status) -> RemoteError:
+    """The error of a ``google.rpc.Status``, as operations hold it."""
+    names = {code.value[0]: code.name for code in grpc.StatusCode}
+    reason, metadata, fields = "", {}, []
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            fields = [(violation.field, violation.description) for violation in bad.field_violations]
+    return RemoteError(
+        status.message, code=names.get(status.code, "UNKNOWN"), reason=reason, metadata=metadata, fields=fields
+    )
+
+
+def from_call(error: grpc.aio.AioRpcError, address: str) -> GossamerError:
+    """The error of a call: :class:`UnreachableError` where no server answered, else :class:`RemoteError`."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS:
+            status = status_pb2.Status()
+            try:
+                status.ParseFromString(value)
+            except DecodeError:
+                break
+            return from_status(status)
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return UnreachableError(
+            f"the service does not answer: {details}", where=address, hint="is `gossamer serve` running there?"
+        )
+    return RemoteError(details or error.code().name, code=error.code().name)

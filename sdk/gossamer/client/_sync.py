@@ -1,0 +1,174 @@
+"""The client for ordinary code: the asynchronous one, run in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from gossamer.client._aio import AsyncClient, AsyncJob, AsyncResult, Watch
+from gossamer.client._calls import Retry
+from gossamer.client._results import JobState, JobStatus, Outcome
+from gossamer.client._transfer import Bytes
+
+T = TypeVar("T")
+
+
+class Client:
+    """Submits models to a Gossamer server and fetches what becomes of them. Use it in ``with``.
+
+    Arguments, methods and errors are those of :class:`gossamer.client.AsyncClient`; safe for many threads.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        tls: bool | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gossamer-client", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+        async def connect() -> AsyncClient:  # channels belong to the loop that they are made in
+            return AsyncClient(address, token=token, ca=ca, tls=tls, retry=retry)
+
+        try:
+            self._client = self._run(connect())
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; a second time does nothing."""
+        if not self._closed:
+            self._run(self._client.close())
+            self._end()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(
+        self,
+        model: str | os.PathLike[str],
+        recipe: str | os.PathLike[str],
+        calibration: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Job:
+        """Upload what the server lacks, and queue a job; see :meth:`AsyncClient.submit`."""
+        return Job(self, self._run(self._client.submit(model, recipe, calibration, **options)))
+
+    def sweep(
+        self,
+        model: str | os.PathLike[str],
+        recipes: Sequence[str | os.PathLike[str]],
+        calibration: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> list[Job]:
+        """Queue a job for each recipe over one model; see :meth:`AsyncClient.sweep`."""
+        return [Job(self, job) for job in self._run(self._client.sweep(model, recipes, calibration, **options))]
+
+    def job(self, name: str) -> Job:
+        """A job by its name, ``jobs/...``; nothing is asked yet."""
+        return Job(self, self._client.job(name))
+
+    def jobs(self, *, sweep: str = "", states: Sequence[JobState] = (), limit: int = 100) -> list[JobStatus]:
+        """At most ``limit`` jobs, newest first."""
+        return self._run(self._client.jobs(sweep=sweep, states=states, limit=limit))
+
+    def upload(self, path: str | os.PathLike[str], progress: Bytes | None = None) -> str:
+        """Upload a file unless the registry has it; returns its SHA-256."""
+        return self._run(self._client.upload(path, progress))
+
+    def download(self, sha256: str, path: str | os.PathLike[str], progress: Bytes | None = None) -> Path:
+        """Write a blob to a file, whole or not at all; returns the path."""
+        return self._run(self._client.download(sha256, path, progress))
+
+    def read(self, sha256: str) -> bytes:
+        """All bytes of a small blob."""
+        return self._run(self._client.read(sha256))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C ends the work too
+            future.cancel()
+            raise
+
+    def _end(self) -> None:
+        self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Job:
+    """A job of a server. ``name``: ``jobs/...``; it stays valid when client and server start again."""
+
+    def __init__(self, client: Client, job: AsyncJob) -> None:
+        self._client, self._job, self.name = client, job, job.name
+
+    def status(self) -> JobStatus:
+        """The job now."""
+        return self._client._run(self._job.status())
+
+    def watch(self) -> Iterator[JobStatus]:
+        """The job now and after every change, until it ends."""
+        changes: queue.SimpleQueue[JobStatus | BaseException | None] = queue.SimpleQueue()
+
+        async def pump() -> None:
+            try:
+                async for status in self._job.watch():
+                    changes.put(status)
+                changes.put(None)
+            except Exception as e:
+                changes.put(e)
+
+        future = asyncio.run_coroutine_threadsafe(pump(), self._client._loop)
+        try:
+            while (found := changes.get()) is not None:
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            future.cancel()
+
+    def wait(self, *, progress: bool | Watch = False, timeout_s: float | None = None) -> Result:
+        """Wait for the end; see :meth:`gossamer.client.AsyncJob.wait`."""
+        return Result(self._client, self._client._run(self._job.wait(progress=progress, timeout_s=timeout_s)))
+
+    def cancel(self) -> JobStatus:
+        """Ask the job to stop; one that ended stays as it is."""
+        return self._client._run(self._job.cancel())
+
+    def report(self, form: Literal["json", "html"] = "json") -> bytes:
+        """The report of a job that succeeded."""
+        return self._client._run(self._job.report(form))
+
+
+class Result:
+    """What a job made; ``numbers`` holds sizes, sparsity and times."""
+
+    def __init__(self, client: Client, result: AsyncResult) -> None:
+        self._client, self._result = client, result
+        self.numbers: Outcome = result.numbers
+
+    def save(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> Path:
+        """Download the bundle to a file."""
+        return self._client._run(self._result.save(path, progress))
+
+    def report(self, form: Literal["json", "html"] = "json") -> bytes:
+        """The report: layers, kernels, measured times, and why a layer stayed dense."""
+        return self._client._run(self._result.report(form))
