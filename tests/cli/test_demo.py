@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gossamer import GossamerError, person
@@ -24,6 +26,9 @@ def test_demo_without_a_test_set(home, tmp_path, monkeypatch, capsys):
     assert demo.main(["-o", str(tmp_path / "out"), "--runs", "5"]) == 0
     out = capsys.readouterr().out
     assert "Accuracy was not measured" in out
+    assert re.search(r"same decision as the dense bundle on [6-8] of 8 photos", out)
+    for name in ("person-dense", "person-75", "person-90"):
+        assert re.search(rf"^{name}: signed by \S+ \(trusted\)$", out, re.M)
     for name in demo.PHOTOS:
         assert name in out
     with Session(tmp_path / "out" / "person.goss") as session:

@@ -35,6 +35,7 @@ def test_ways_compete_by_their_mean_and_seeds_within_the_best_way() -> None:
         record("random", 0.75, 0, 0.80, us=150.0),
         record("random", 0.75, 1, 0.82, us=151.0),  # mean 0.81
         record("sr-ste", 0.75, 0, 0.90, pattern="1:4"),  # another pattern
+        record("rigl", 0.75, 0, 0.95),  # one seed only
         record("granet", 0.9, 0, 0.79, us=107.0),
         record("granet", 0.9, 0, 0.80, us=108.0, quantization="qat"),
         record("random", 0.9, 0, 0.99, network="v1-0.5"),  # another width
@@ -69,7 +70,7 @@ def test_what_ships_is_signed_small_and_described() -> None:
     assert sum(e["bytes"] for e in entries) < MAX_BYTES
     for entry in entries:
         path = Path(entry["path"])
-        assert "gossamer-models" in verify(path.read_bytes(), where=str(path))
+        assert "(trusted)" in str(verify(path.read_bytes(), where=str(path)))
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         assert path.with_suffix(".md").read_text(encoding="utf-8") == markdown(card)
         assert card["bytes"] == path.stat().st_size

@@ -44,7 +44,7 @@ class Choice:
 
 def choose(records: Sequence[Record], network: str | None = None) -> list[Choice]:
     """For every level the way of training with the highest mean balanced accuracy of int8 bundles on val; of it the
-    best seed.
+    best seed. Ways with fewer seeds than others do not compete.
 
     Args:
         records: of all trained networks.
@@ -62,10 +62,11 @@ def choose(records: Sequence[Record], network: str | None = None) -> list[Choice
                 groups.setdefault(f"{r.network} {r.method} {r.quantization}", []).append(r)
         if not groups:
             raise InputError(f"no record of {level:.0%} zeros in pattern {pattern}", where="shipping")
-        means = {label: statistics.fmean(_val(r) for r in found) for label, found in groups.items()}
+        most = max(map(len, groups.values()))
+        means = {label: statistics.fmean(map(_val, g)) for label, g in groups.items() if len(g) == most}
         best = max(means, key=lambda label: means[label])
         seeds = tuple(sorted(groups.pop(best), key=lambda r: r.seed))
-        others = {label: means[label] for label in sorted(groups)}
+        others = {label: means[label] for label in sorted(means) if label != best}
         out.append(Choice(name, max(seeds, key=_val), seeds, others))
     return out
 
