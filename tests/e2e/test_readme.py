@@ -60,7 +60,8 @@ def test_python_examples(desk, monkeypatch):
     blocks = _blocks("README.md", "python") + _blocks("device_runtime/README.md", "python")
     assert len(blocks) >= 2
     for block in blocks:
-        assert "Conv" in _run([sys.executable, "-c", block], desk, monkeypatch)
+        shown = "0.77" if "Sparsifier" in block else "Conv"  # zeros by layer; the table by operator
+        assert shown in _run([sys.executable, "-c", block], desk, monkeypatch)
 
 
 def test_make_targets_of_the_readme_exist():
