@@ -22,6 +22,7 @@ from gossamer_services.optimizer.jobs import Job
 from gossamer_services.registry.blobs import BlobStore
 from gossamer_services.registry.files import DiskFiles
 from gossamer_services.registry.records import Records
+from gossamer_services.registry.remote import S3Shelf
 from gossamer_services.registry.service import Registry
 from gossamer_services.registry.tables import TABLES as REGISTRY_TABLES
 
@@ -118,7 +119,10 @@ async def serve(
 def _registry(config: Config, folder: Path) -> Registry:
     engine = open_database(database_url(config.state.database, folder, "registry.db"), REGISTRY_TABLES)
     try:
-        blobs = BlobStore(DiskFiles(folder))
+        files, shelf = DiskFiles(folder), None
+        if config.registry.storage:
+            shelf = S3Shelf(config.registry.storage, config.registry.storage_options, files, folder)
+        blobs = BlobStore(files, shelf)
     except OSError as e:
         raise SettingsError(f"the data folder cannot be used: {e.strerror}", where=str(folder)) from e
     return Registry(blobs, Records(engine, blobs), config.registry)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from gossamer._errors import GossamerError, InputError
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.optimizer.blobs import Blobs
@@ -198,12 +200,19 @@ class Engine:
         self._conclude(claim, folder, outcome)
 
     def _alive(self, claim: Claim) -> Callable[[str, float], Verdict]:
-        began = time.monotonic()
+        began = renewed = time.monotonic()
 
         def alive(stage: str, percent: float) -> Verdict:
+            nonlocal renewed
             if self._draining.is_set():
                 return Verdict.DRAIN
-            job = self.store.renew(claim, self.settings.lease_s, stage, percent, time.monotonic() - began)
+            now = time.monotonic()
+            try:
+                job = self.store.renew(claim, self.settings.lease_s, stage, percent, now - began)
+            except sa.exc.DBAPIError as e:  # the database is busy or away: the lease says for how long that is fine
+                LOG.warning("job %s: its lease is not renewed: %s", claim.job.id, e)
+                return Verdict.GO_ON if now - renewed < self.settings.lease_s else Verdict.VOID
+            renewed = now
             if job is None:
                 return Verdict.VOID
             return Verdict.CANCEL if job.cancelling else Verdict.GO_ON

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,12 +49,17 @@ class BlobStore:
             files.make_folder(folder)
 
     def info(self, digest: str) -> FileInfo | None:
-        """Size and last use; None when there is no such blob."""
-        return self.shelf.info(digest)
+        """Size and last use; None when there is no such blob.
+
+        Raises:
+            ServiceError: UNAVAILABLE (STORAGE_FAILED), here as in every method.
+        """
+        with faults():
+            return self.shelf.info(digest)
 
     def size(self, digest: str) -> int | None:
         """Bytes of a blob; None when there is none."""
-        found = self.shelf.info(digest)
+        found = self.info(digest)
         return None if found is None else found.size
 
     def open(self, digest: str) -> BinaryIO:
@@ -66,6 +72,8 @@ class BlobStore:
             return self.shelf.open(digest)
         except FileNotFoundError:
             raise not_found(digest) from None
+        except OSError as e:
+            raise storage_failed(e) from e
 
     def missing(self, digests: list[str]) -> list[str]:
         """Those that do not exist, in order, once each. The others count as used now."""
@@ -73,7 +81,7 @@ class BlobStore:
 
     def use(self, digest: str) -> bool:
         """True when the blob exists; it counts as used now, so that garbage collection waits its grace period."""
-        with self.pin:
+        with self.pin, faults():
             if self.shelf.info(digest) is None:
                 return False
             self.shelf.touch(digest)
@@ -111,8 +119,10 @@ class BlobStore:
             dry: count only.
         """
         count = total = 0
-        for digest in self.shelf.list():
-            with self.pin:
+        with faults():
+            digests = self.shelf.list()
+        for digest in digests:
+            with self.pin, faults():
                 found = self.shelf.info(digest)
                 if found is None or self.clock() - found.modified_s < grace_s or referenced(digest):
                     continue
@@ -121,6 +131,15 @@ class BlobStore:
             count += 1
             total += found.size
         return count, total
+
+
+@contextlib.contextmanager
+def faults() -> Iterator[None]:
+    """The disk's errors as :func:`storage_failed` has them."""
+    try:
+        yield
+    except OSError as e:
+        raise storage_failed(e) from e
 
 
 def storage_failed(error: OSError) -> ServiceError:

@@ -12,6 +12,10 @@ from gossamer_services.common.settings import Bytes, Seconds, Section
 class RegistrySettings(Section):
     """What the registry takes and how long it keeps it."""
 
+    storage: str = ""
+    """Where finished blobs are kept: s3://bucket/prefix, or empty for a folder of state.folder."""
+    storage_options: dict[str, str] = Field(default_factory=dict)
+    """Options of s3fs, such as endpoint_url, key and secret; by default what the AWS environment says."""
     max_blob_bytes: Bytes = 4 << 30
     """Largest blob, in bytes; larger announcements are refused before any data."""
     max_bundle_bytes: Bytes = 256 << 20

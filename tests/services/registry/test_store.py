@@ -244,6 +244,25 @@ def test_empty_blob(uploads):
     assert read(uploads, hashlib.sha256(b"").hexdigest()) == b""
 
 
+def test_shelf_that_fails_once_keeps_the_upload():
+    files = SimFiles()
+    uploads = open_uploads(files)
+    take = uploads.blobs.shelf.take
+    uploads.blobs.shelf.take = lambda part, digest: (_ for _ in ()).throw(OSError(5, "the bucket is away"))
+    stream = uploads.begin("me", "r", len(DATA), DIGEST)
+    stream.write(0, DATA)
+    with pytest.raises(ServiceError, match="the bucket is away") as caught:
+        stream.finish()
+    assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "STORAGE_FAILED")
+    stream.close()
+    uploads.blobs.shelf.take = take
+    assert uploads.find("me", "r").offset == len(DATA)
+    stream = uploads.begin("me", "r", len(DATA), DIGEST)
+    assert stream.write(len(DATA), b"") == len(DATA)
+    assert stream.finish()
+    assert read(uploads, DIGEST) == DATA
+
+
 def test_uploads_expire():
     files = SimFiles()
     uploads = open_uploads(files)
