@@ -46,6 +46,7 @@ class MemoryDisk:
         self.operations = 0
         self.cut_after, self.fail_at, self.fail_with, self.full_from = cut_after, fail_at, fail_with, full_from
         self.closed = False
+        self.unreadable: set[str] = set()
 
     # Disk
 
@@ -57,6 +58,8 @@ class MemoryDisk:
 
     def read(self, name, offset, size):
         with told("memory"):
+            if name in self.unreadable:
+                raise OSError(errno.EIO, "Input/output error")
             return bytes(self._file(name).now[offset : offset + size])
 
     def write(self, name, offset, data):

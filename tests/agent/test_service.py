@@ -45,7 +45,7 @@ def test_life_of_a_device(served, tmp_path, bundles):
     device = remote(served.address)
     info = device.info()
     assert [s["status"] for s in info["slots"]] == ["empty", "empty"] and info["rollback_counter"] == 0
-    assert len(info["trusted_keys"]) == 1 and info["isa"] and info["disk_free_bytes"] > 0
+    assert len(info["trusted_keys"]) >= 1 and info["isa"] and info["disk_free_bytes"] > 0
     with pytest.raises(SlotError, match="no bundle runs"):
         device.run([])
     first, second = put(tmp_path, bundles("1", 2)), put(tmp_path, bundles("2", 2))
@@ -268,6 +268,43 @@ def test_a_second_flash_waits_its_turn(served, tmp_path, bundles):
     device = remote(served.address)
     assert device.flash(put(tmp_path, bundles("1"))).status == "committed"
     device.close()
+
+
+@pytest.mark.parametrize("how", ["silent", "slow"])
+def test_a_client_that_keeps_others_out_is_ended(tmp_path, work, bundles, monkeypatch, how):
+    """Silent: nothing comes. Slow: a byte now and then, for ever (a slow loris)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gossamer_runtime.agent import _logs, _service
+    from gossamer_runtime.agent._child import Child
+    from gossamer_runtime.agent._slots import open_folder
+
+    monkeypatch.setattr(_service, "IDLE_SECONDS", 0.2 if how == "silent" else 5.0)
+    monkeypatch.setattr(_service, "PATIENCE_SECONDS", 0.3)
+    service = _service.DeviceService(open_folder(tmp_path / "slots", Child), Child, _logs.install("ERROR"))
+    server = grpc.server(ThreadPoolExecutor(4))
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    over = threading.Event()
+
+    def messages():
+        yield header(sha256="0" * 64, total_bytes=1000)
+        while not over.wait(0.05):
+            if how == "slow":
+                yield pb.FlashRequest(chunk=b"x")
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = device_pb2_grpc.DeviceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Flash(messages(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        over.set()
+    device = remote(f"127.0.0.1:{port}")
+    assert device.flash(put(tmp_path, bundles("1"))).status == "committed"
+    device.close()
+    server.stop(0).wait()
+    service.close()
 
 
 def test_nobody_there():

@@ -43,7 +43,7 @@ class Child:
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gossamer_runtime.agent._worker"],
+                [sys.executable, "-m", "gossamer_runtime.agent._worker", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -58,7 +58,7 @@ class Child:
         """Verify and open a bundle by its path; see ``Trial``."""
         message = {"call": "check", "path": bundle, "trusted_keys": self._keys, "threads": self._threads}
         facts, _ = self._ask(message, (), OPEN_SECONDS)
-        return Facts(facts["name"], facts["version"], facts["rollback_counter"])
+        return Facts(facts["name"], facts["version"], facts["rollback_counter"], tuple(facts["input_bytes"]))
 
     def run(self, inputs: Sequence[bytes] = ()) -> float:
         """The trial's inference; see ``Trial``. Microseconds."""

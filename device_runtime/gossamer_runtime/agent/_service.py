@@ -33,6 +33,9 @@ MOST_CHUNK_BYTES = 4 << 20
 MOST_RUNS = 100_000
 IDLE_SECONDS = 30.0
 """A flash whose client sends nothing for so long is ended; what came is kept."""
+PATIENCE_SECONDS = 60.0
+LEAST_BYTES_PER_SECOND = 1024
+"""So is one that is slower than this on the whole, after ``PATIENCE_SECONDS``: it would keep others out for ever."""
 PROFILE_SECONDS = 300.0
 _WAIT_SECONDS = 2.0
 _FOLLOWERS = 2
@@ -107,7 +110,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self, request_iterator: Iterator[pb.FlashRequest], context: grpc.ServicerContext
     ) -> pb.FlashResponse:
         """See device.proto."""
-        with _told(context, "Flash"), self._changing(), _Idle(context) as idle:
+        with _told(context, "Flash"), self._changing(), _Watch(context) as watch:
             started = time.monotonic()
             first = next(request_iterator, None)
             if first is None or first.WhichOneof("part") != "header":
@@ -119,13 +122,13 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             child = self._child()  # gets ready while the bytes come
             try:
                 for message in request_iterator:
-                    idle.heard()
+                    watch.heard(len(message.chunk))
                     if message.WhichOneof("part") == "header":
                         raise StreamError("a second header in one flash")
                     if len(message.chunk) > MOST_CHUNK_BYTES:
                         raise StreamError(f"a chunk has at most {MOST_CHUNK_BYTES} bytes, not {len(message.chunk)}")
                     self._slots.write(upload, message.chunk)
-                idle.stop()
+                watch.stop()
                 if not context.is_active():
                     raise StreamError("the stream broke", hint=f"go on from offset {upload.at}")
                 slot, us = self._slots.flash(
@@ -237,23 +240,25 @@ _STATUS = {
 }
 
 
-class _Idle:
-    """Ends a call whose client has gone silent."""
+class _Watch:
+    """Ends a call whose client has gone silent, or is so slow that it keeps others out."""
 
     def __init__(self, context: grpc.ServicerContext) -> None:
         self._context = context
-        self._heard = time.monotonic()
+        self._began = self._heard = time.monotonic()
+        self._bytes = 0
         self._done = threading.Event()
 
-    def heard(self) -> None:
-        """A message came."""
+    def heard(self, size: int) -> None:
+        """A message of so many bytes came."""
         self._heard = time.monotonic()
+        self._bytes += size
 
     def stop(self) -> None:
         """All messages came."""
         self._done.set()
 
-    def __enter__(self) -> _Idle:
+    def __enter__(self) -> _Watch:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
@@ -261,9 +266,11 @@ class _Idle:
         self._done.set()
 
     def _watch(self) -> None:
-        while not self._done.wait(max(self._heard + IDLE_SECONDS - time.monotonic(), 0.01)):
-            if time.monotonic() - self._heard >= IDLE_SECONDS:
-                _log.warning("Flash: nothing came for %g s; ended", IDLE_SECONDS)
+        while not self._done.wait(min(1.0, IDLE_SECONDS / 2)):
+            now = time.monotonic()
+            patience = now - self._began - PATIENCE_SECONDS
+            if now - self._heard >= IDLE_SECONDS or self._bytes < patience * LEAST_BYTES_PER_SECOND:
+                _log.warning("Flash: ended, %d bytes came in %.0f s", self._bytes, now - self._began)
                 self._context.cancel()
                 return
 

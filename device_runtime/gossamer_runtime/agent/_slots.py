@@ -21,6 +21,7 @@ from gossamer_runtime._errors import (
     BackendError,
     GossamerError,
     IncompatibleError,
+    InputError,
     LibraryError,
     OlderBundleError,
     OutOfMemoryError,
@@ -52,11 +53,12 @@ _log = logging.getLogger("gossamer.agent")
 
 
 class Facts(NamedTuple):
-    """What the manifest of a verified bundle says."""
+    """What is known of a verified bundle: from its manifest, and the bytes of each input (empty: not opened)."""
 
     name: str
     version: str
     rollback_counter: int
+    input_bytes: tuple[int, ...] = ()
 
 
 class Trial(Protocol):
@@ -181,7 +183,8 @@ class Slots:
 
     def is_running(self, sha256: str) -> bool:
         """Whether that bundle is the one that runs."""
-        return self.running is not None and self.pointer.entries[self.running].sha256 == sha256
+        entry = self.pointer.entries.get(self.running or "")
+        return entry is not None and entry.sha256 == sha256
 
     def receive(self, sha256: str, total: int, offset: int) -> Upload:
         """Begin an upload, or go on with it. What was there of another bundle is discarded.
@@ -241,6 +244,7 @@ class Slots:
 
         Raises:
             StreamError: bytes are missing; they are kept.
+            InputError: ``inputs`` are not the bundle's; the upload is kept.
             DigestError, BundleError, SignatureError, IncompatibleError, OlderBundleError: refused; the upload is gone.
             RolledBackError: the trial failed; what ran before runs.
             SlotError: the disk is full or failed.
@@ -263,6 +267,7 @@ class Slots:
             except GossamerError:
                 self.disk.remove(upload.file)
                 raise
+            _check_inputs(facts, inputs)
             slot = other(self.pointer.active)
             with self._reloading():
                 self.disk.rename(upload.file, slot_file(slot))
@@ -308,7 +313,7 @@ class Slots:
         if self._digest(slot_file(slot)) != entry.sha256:
             raise SlotError("the bundle in that slot was damaged since it was verified", hint="flash it again")
         with contextlib.closing(self._trial()) as opened, self._reloading():
-            self._admit(opened, slot_file(slot))
+            _check_inputs(self._admit(opened, slot_file(slot)), inputs)
             return slot, self._try(self.pointer, slot, opened, inputs)
 
     def _admit(self, opened: Trial, file: str) -> Facts:
@@ -420,8 +425,9 @@ class Slots:
         pointer = self.pointer
         for slot, entry in list(pointer.entries.items()):
             name = slot_file(slot)
-            if self.disk.size(name) == entry.size and self._digest(name) == entry.sha256:
-                continue
+            with contextlib.suppress(SlotError):  # what cannot be read is damaged too
+                if self.disk.size(name) == entry.size and self._digest(name) == entry.sha256:
+                    continue
             pointer = pointer.with_entry(slot, None)
             if pointer.active == slot:
                 pointer = replace(pointer, active=None)
@@ -456,6 +462,13 @@ class Slots:
             digest.update(data)
             at += len(data)
         return digest.hexdigest()
+
+
+def _check_inputs(facts: Facts, inputs: Sequence[bytes]) -> None:
+    """Before anything is switched: a mistake of the caller is no failure of the bundle."""
+    given = [len(data) for data in inputs]
+    if inputs and given != list(facts.input_bytes):
+        raise InputError(f"the trial's inputs have {given} bytes, the bundle's {list(facts.input_bytes)}")
 
 
 def open_folder(root: str | os.PathLike[str], trial: Callable[[], Trial], **options: bool | int) -> Slots:

@@ -7,8 +7,11 @@ neither numpy nor a model. Messages both ways: one line of JSON whose ``blobs`` 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gossamer_runtime import GossamerError, InputError, Session
+from gossamer_runtime import GossamerError, InputError, Port, Session
+
+_PR_SET_PDEATHSIG = 1
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]] | None:
@@ -49,8 +54,12 @@ class Worker:
         counter = m.get("rollback_counter", 0)
         if not isinstance(counter, int) or isinstance(counter, bool) or counter < 0:
             raise InputError(f"the manifest's rollback_counter is {counter!r}", where=path)
-        facts = {"name": str(m.get("name", "")), "version": str(m.get("version", "")), "rollback_counter": counter}
-        return facts, []
+        return {
+            "name": str(m.get("name", "")),
+            "version": str(m.get("version", "")),
+            "rollback_counter": counter,
+            "input_bytes": [_size(port) for port in self._session.inputs],
+        }, []
 
     def manifest(self) -> tuple[dict[str, Any], list[bytes]]:
         """The manifest as the bundle has it."""
@@ -95,13 +104,18 @@ class Worker:
             raise InputError(f"{len(inputs)} inputs given, the bundle has {len(ports)}")
         arrays = []
         for port, data in zip(ports, inputs, strict=True):
-            need = int(np.prod(port.shape, dtype=np.int64)) * port.dtype.itemsize
+            need = _size(port)
             if len(data) != need:
                 raise InputError(
                     f"input {port.name!r} has {len(data)} bytes, {port.dtype}{list(port.shape)} needs {need}"
                 )
             arrays.append(np.frombuffer(data, port.dtype).reshape(port.shape))
         return arrays
+
+
+def _size(port: Port) -> int:
+    """Bytes of an input."""
+    return math.prod(port.shape) * port.dtype.itemsize
 
 
 def answer(worker: Worker, message: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
@@ -118,6 +132,14 @@ def answer(worker: Worker, message: dict[str, Any], blobs: list[bytes]) -> tuple
     return result, data
 
 
+def _die_with_agent() -> None:
+    """A run that hangs must not outlive an agent that was killed: Linux ends this process with its parent."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if len(sys.argv) > 1 and os.getppid() != int(sys.argv[1]):  # it died before that
+        sys.exit(1)
+
+
 def main() -> None:
     """Serve the pipes until the agent closes them."""
     # What a backend prints must not come between the messages.
@@ -129,6 +151,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open("/proc/self/oom_score_adj", "w") as f:  # short of memory, this process goes and not the agent
             f.write("1000")
+    _die_with_agent()
     worker = Worker()
     while (got := receive(sys.stdin.buffer)) is not None:
         send(out, *answer(worker, *got))
