@@ -1,4 +1,6 @@
-"""Trains, chooses and ships the person detector: from person128 and a seed to person_96.onnx and its model card.
+"""Trains, measures and ships person detectors, from person128 and seeds; every command goes on where it was interrupted.
+
+The float detector to start from, person_96.onnx, and its model card:
 
     d=../shared/data  o=sdk/gossamer/person/models  b=build/person
     python tools/train_person.py teachers --models $d/models -o $b/teachers.npz
@@ -6,8 +8,12 @@
     python tools/train_person.py ship --data $d/person128 --run $b/run -o $o
     python tools/train_person.py measure --data $d/person128 -o $o
 
-``fit`` reads train and val only and goes on where it was interrupted; ``ship`` takes the candidate that is best on val
-and reads test once; ``measure`` adds the accuracy of int8 bundles to the card. Everything runs on a CPU too, slowly.
+The study of sparsity and the bundles that ship: ``fit`` dense networks, ``starts`` names them (and rearranges their
+channels), ``fit`` sparse ones from them, ``collect`` brings all to their operating points, ``quantize`` trains some under
+the device's quantisation and ``agree`` compares those with their bundles, ``tools.person_records`` measures, ``bundles``
+chooses, packs, signs and describes. The cards in person/models hold the commands with their options.
+
+``fit`` reads train and val only; choices are made on val. Everything runs on a CPU too, slowly.
 """
 
 from __future__ import annotations

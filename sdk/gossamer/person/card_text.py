@@ -23,7 +23,9 @@ _OLD = re.compile(r"\+1x4:")
 _OLD_OPTIONS = (
     "A candidate `+1x4:F` gives up its weakest 1x4 blocks little by little in the first half of the run, up to the",
     "fraction F of each layer (gradual magnitude pruning, arXiv 1710.01878); pruning it one-shot to F or less then",
-    "changes nothing. `+without:SOURCE` never sees that source. TEACHERS comes from",
+    "changes nothing. It was written so when this model was trained; `fit` takes the like today as",
+    "`+gradual-magnitude:1x4:F,begin=0.05,end=0.5`, and no `--prune-every`. `+without:SOURCE` never sees that source.",
+    "TEACHERS comes from",
 )
 _OPTIONS = (
     "A candidate `+METHOD:PATTERN:F` gets sparse while it trains, up to the fraction F (`gossamer recipes show METHOD`",
