@@ -14,7 +14,7 @@ import pytest
 from gossamer.bundle import container, keys, sign
 from gossamer.compile.plan import Section
 from gossamer_runtime import Session
-from gossamer_runtime.agent._slots import Facts
+from gossamer_runtime.agent._trial import Facts
 from tests.shellkit import Work, _made, cli, home, work
 
 __all__ = ["_made", "bundles", "cli", "home", "other_key", "trial", "work"]

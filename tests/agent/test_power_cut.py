@@ -19,9 +19,9 @@ CHUNK = 4096
 def flash(slots: Slots, data: bytes, **options) -> str:
     """As a client does: ask where the upload stands, go on from there."""
     sha = digest(data)
-    upload = slots.receive(sha, len(data), slots.offset(sha))
+    upload = slots.uploads.receive(sha, len(data), slots.uploads.offset(sha))
     for at in range(upload.at, len(data), CHUNK):
-        slots.write(upload, data[at : at + CHUNK])
+        slots.uploads.write(upload, data[at : at + CHUNK])
     return slots.flash(upload, **options)[0]
 
 

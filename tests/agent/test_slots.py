@@ -105,8 +105,8 @@ def test_a_byte_changed_anywhere_is_refused(slots, bundles):
     for at in places:
         bad = bytearray(data)
         bad[at] ^= 1 << at % 8
-        upload = slots.receive(digest(data), len(data), 0)
-        slots.write(upload, bytes(bad))
+        upload = slots.uploads.receive(digest(data), len(data), 0)
+        slots.uploads.write(upload, bytes(bad))
         with pytest.raises(DigestError, match="do not have the announced SHA-256"):
             slots.flash(upload)
         with pytest.raises(BundleError):
@@ -150,7 +150,7 @@ def test_inputs_of_a_trial(slots, bundles):
     slots._trial = Sized
     with pytest.raises(InputError, match=r"inputs have \[4\] bytes, the bundle's \[3072\]"):
         flash(slots, data, inputs=[b"1234"])
-    assert slots.pointer == before and slots.offset(digest(data)) == len(data)
+    assert slots.pointer == before and slots.uploads.offset(digest(data)) == len(data)
     flash(slots, data, inputs=[bytes(3072)])
     assert slots.bundle() == data
 
@@ -219,22 +219,22 @@ def test_rollback_and_forth(slots, bundles):
 
 def test_uploads_that_are_wrong(slots):
     with pytest.raises(GossamerError, match="64 lower-case hexadecimal digits"):
-        slots.receive("../../etc/passwd", 10, 0)
+        slots.uploads.receive("../../etc/passwd", 10, 0)
     with pytest.raises(TooLargeError, match="10737418240 bytes; this device takes 1 to 2147483648"):
-        slots.receive("0" * 64, 10 << 30, 0)
+        slots.uploads.receive("0" * 64, 10 << 30, 0)
     with pytest.raises(TooLargeError):
-        slots.receive("0" * 64, 0, 0)
+        slots.uploads.receive("0" * 64, 0, 0)
     with pytest.raises(OffsetError, match="stands at 0 bytes, not at 5"):
-        slots.receive("0" * 64, 10, 5)
-    upload = slots.receive("0" * 64, 10, 0)
-    slots.write(upload, b"12345")
+        slots.uploads.receive("0" * 64, 10, 5)
+    upload = slots.uploads.receive("0" * 64, 10, 0)
+    slots.uploads.write(upload, b"12345")
     with pytest.raises(StreamError, match="more than the 10 bytes"):
-        slots.write(upload, b"123456")
+        slots.uploads.write(upload, b"123456")
     with pytest.raises(StreamError, match="5 of 10 bytes came"):
         slots.flash(upload)
-    assert slots.offset("0" * 64) == 5
-    slots.receive("1" * 64, 10, 0)  # another bundle: what came of the first is discarded
-    assert slots.offset("0" * 64) == 0
+    assert slots.uploads.offset("0" * 64) == 5
+    slots.uploads.receive("1" * 64, 10, 0)  # another bundle: what came of the first is discarded
+    assert slots.uploads.offset("0" * 64) == 0
 
 
 def test_every_error_has_a_reason_of_its_own_kind():

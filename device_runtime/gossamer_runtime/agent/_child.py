@@ -16,7 +16,7 @@ from typing import Any
 from gossamer_runtime import _errors
 from gossamer_runtime._errors import GossamerError
 from gossamer_runtime.agent._reasons import RunError
-from gossamer_runtime.agent._slots import Facts
+from gossamer_runtime.agent._trial import Facts
 
 OPEN_SECONDS = 60.0
 """For starting Python on a slow card, checking the signature and packing the weights."""
@@ -25,7 +25,7 @@ _MOST_LINE = 1 << 20
 
 
 class Child:
-    """One worker process; a :class:`gossamer_runtime.agent._slots.Trial`. Starts at once, so that it gets ready while
+    """One worker process; a :class:`gossamer_runtime.agent._trial.Trial`. Starts at once, so that it gets ready while
     a bundle still comes in.
 
     Args:

@@ -103,7 +103,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     ) -> pb.FlashStatusResponse:
         """See device.proto."""
         with _told(context, "FlashStatus"):
-            offset = self._slots.offset(request.sha256)
+            offset = self._slots.uploads.offset(request.sha256)
             return pb.FlashStatusResponse(offset=offset, active=self._slots.is_running(request.sha256))
 
     def Flash(  # noqa: N802
@@ -118,7 +118,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             header = first.header
             if header.total_bytes and self._slots.is_running(header.sha256):
                 return pb.FlashResponse(slot=self._state(self._slots.running), unchanged=True)
-            upload = self._slots.receive(header.sha256, header.total_bytes, header.offset)
+            upload = self._slots.uploads.receive(header.sha256, header.total_bytes, header.offset)
             child = self._child()  # gets ready while the bytes come
             try:
                 for message in request_iterator:
@@ -127,7 +127,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                         raise StreamError("a second header in one flash")
                     if len(message.chunk) > MOST_CHUNK_BYTES:
                         raise StreamError(f"a chunk has at most {MOST_CHUNK_BYTES} bytes, not {len(message.chunk)}")
-                    self._slots.write(upload, message.chunk)
+                    self._slots.uploads.write(upload, message.chunk)
                 watch.stop()
                 if not context.is_active():
                     raise StreamError("the stream broke", hint=f"go on from offset {upload.at}")

@@ -12,10 +12,8 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import replace
 
 from gossamer_runtime._errors import (
     BackendError,
@@ -34,66 +32,16 @@ from gossamer_runtime.agent._disk import Disk, FolderDisk
 from gossamer_runtime.agent._pointer import Entry, Pointer, other
 from gossamer_runtime.agent._reasons import (
     DigestError,
-    DigestFormError,
-    FullError,
-    OffsetError,
     RunError,
     StreamError,
-    TooLargeError,
 )
+from gossamer_runtime.agent._trial import Facts, Trial
+from gossamer_runtime.agent._upload import MAX_BUNDLE_BYTES, Upload, Uploads
 
-PART = "part-"
 MOST_ATTEMPTS = 2
 """Trials begun before a bundle counts as failed: the first, and one after a restart that may have had another cause."""
-MAX_BUNDLE_BYTES = 1 << 31
-_MARGIN_BYTES = 1 << 16
 _READ_BYTES = 1 << 17
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger("gossamer.agent")
-
-
-class Facts(NamedTuple):
-    """What is known of a verified bundle: from its manifest, and the bytes of each input (empty: not opened)."""
-
-    name: str
-    version: str
-    rollback_counter: int
-    input_bytes: tuple[int, ...] = ()
-
-
-class Trial(Protocol):
-    """Opens a bundle on this machine, apart from the agent where a crash would take it along."""
-
-    def check(self, bundle: str | bytes) -> Facts:
-        """Verify the signature and open the bundle.
-
-        Raises:
-            BundleError, SignatureError, UnsupportedError, BackendError, OutOfMemoryError: as ``Session``.
-        """
-
-    def run(self, inputs: Sequence[bytes] = ()) -> float:
-        """Run what ``check`` opened, on zeros when no inputs are given; microseconds of the inference.
-
-        Raises:
-            GossamerError: it crashed, hung, or gave NaN.
-        """
-
-    def close(self) -> None:
-        """Let go of the bundle."""
-
-
-@dataclass
-class Upload:
-    """A bundle on its way in. ``at``: bytes that are there."""
-
-    sha256: str
-    total: int
-    at: int
-
-    @property
-    def file(self) -> str:
-        """Where its bytes go."""
-        return PART + self.sha256
 
 
 def slot_file(slot: str) -> str:
@@ -145,7 +93,7 @@ class Slots:
         self.disk = disk
         self._trial = trial
         self._try_here = try_here
-        self.max_bytes = max_bytes
+        self.uploads = Uploads(disk, max_bytes)
         self.running: str | None = None
         self.problem = ""
         self.pointer = Pointer()
@@ -169,62 +117,10 @@ class Slots:
             raise SlotError("no bundle runs", hint=self.problem or "flash one")
         return self.disk.bundle(slot_file(self.running))
 
-    # Receiving
-
-    def offset(self, sha256: str) -> int:
-        """Bytes of that bundle that are there, 0 for none.
-
-        Raises:
-            InputError: not a SHA-256.
-        """
-        if not _DIGEST.fullmatch(sha256):
-            raise DigestFormError("a digest is 64 lower-case hexadecimal digits", where=sha256[:80])
-        return self.disk.size(PART + sha256) or 0
-
     def is_running(self, sha256: str) -> bool:
         """Whether that bundle is the one that runs."""
         entry = self.pointer.entries.get(self.running or "")
         return entry is not None and entry.sha256 == sha256
-
-    def receive(self, sha256: str, total: int, offset: int) -> Upload:
-        """Begin an upload, or go on with it. What was there of another bundle is discarded.
-
-        Raises:
-            InputError: not a SHA-256, or an offset that is neither 0 nor where the upload stands.
-            SlotError: larger than ``max_bytes``, or than what is free.
-        """
-        there = self.offset(sha256)
-        if not 0 < total <= self.max_bytes:
-            raise TooLargeError(
-                f"the bundle has {total} bytes; this device takes 1 to {self.max_bytes}", hint="see --max-bundle-bytes"
-            )
-        if offset not in (0, there) or offset > total:
-            raise OffsetError(f"the upload stands at {there} bytes, not at {offset}", hint="ask again where it stands")
-        for name in self.disk.names():
-            if name.startswith(PART) and name != PART + sha256:
-                self.disk.remove(name)
-        upload = Upload(sha256, total, offset)
-        if offset == 0:
-            self.disk.remove(upload.file)
-        free = self.disk.free_bytes()
-        if free < total - offset + _MARGIN_BYTES:
-            raise FullError(
-                f"{total - offset} bytes are to come and {free} are free", hint="free space on the device's disk"
-            )
-        return upload
-
-    def write(self, upload: Upload, chunk: bytes) -> None:
-        """The next bytes.
-
-        Raises:
-            InputError: more than announced.
-            SlotError: the disk is full or failed; what came before is kept.
-        """
-        if upload.at + len(chunk) > upload.total:
-            raise StreamError(f"more than the {upload.total} bytes that were announced")
-        if chunk:
-            self.disk.write(upload.file, upload.at, chunk)
-            upload.at += len(chunk)
 
     # Life of a bundle
 

@@ -17,13 +17,14 @@ from gossamer.bundle.sign import read
 from gossamer.device.target import Flashed, Output, Progress
 from gossamer_runtime.agent._disk import FolderDisk
 from gossamer_runtime.agent._pointer import SLOTS
-from gossamer_runtime.agent._slots import Facts, Slots, slot_file
+from gossamer_runtime.agent._slots import Slots, slot_file
+from gossamer_runtime.agent._trial import Facts
 
 _CHUNK = 1 << 20
 
 
 class _Signed:
-    """Checks what can be checked away from the device; a ``gossamer_runtime.agent._slots.Trial``."""
+    """Checks what can be checked away from the device; a ``gossamer_runtime.agent._trial.Trial``."""
 
     def check(self, bundle: str | bytes) -> Facts:
         from gossamer.bundle import container, manifest, verify
@@ -82,11 +83,11 @@ class Card:
         pointer = self._slots.pointer
         if pointer.active and pointer.trial is None and pointer.entries[pointer.active].sha256 == sha:
             return Flashed("unchanged", pointer.active, time.monotonic() - started)
-        offset = self._slots.offset(sha)
-        upload = self._slots.receive(sha, len(data), offset if offset <= len(data) else 0)
+        offset = self._slots.uploads.offset(sha)
+        upload = self._slots.uploads.receive(sha, len(data), offset if offset <= len(data) else 0)
         resumed = upload.at
         while upload.at < len(data):
-            self._slots.write(upload, data[upload.at : upload.at + _CHUNK])
+            self._slots.uploads.write(upload, data[upload.at : upload.at + _CHUNK])
             if progress is not None:
                 progress(upload.at, len(data))
         slot, _ = self._slots.flash(upload, stage_only=stage_only)
