@@ -1,4 +1,4 @@
-"""Trains, measures and ships person detectors, from person128 and seeds; every command goes on where it was interrupted.
+"""Trains, measures and ships person detectors, from person128 and seeds.
 
 The float detector to start from, person_96.onnx, and its model card:
 
@@ -9,11 +9,12 @@ The float detector to start from, person_96.onnx, and its model card:
     python tools/train_person.py measure --data $d/person128 -o $o
 
 The study of sparsity and the bundles that ship: ``fit`` dense networks, ``starts`` names them (and rearranges their
-channels), ``fit`` sparse ones from them, ``collect`` brings all to their operating points, ``quantize`` trains some under
-the device's quantisation and ``agree`` compares those with their bundles, ``tools.person_records`` measures, ``bundles``
-chooses, packs, signs and describes. The cards in person/models hold the commands with their options.
+channels), ``fit`` sparse ones from them, ``collect`` brings all to their operating points, ``quantize`` trains some
+under the device's quantisation and ``agree`` compares those with their bundles, ``tools.person_records`` measures,
+``bundles`` chooses, packs, signs and describes. The cards in person/models hold the commands with their options.
 
-``fit`` reads train and val only; choices are made on val. Everything runs on a CPU too, slowly.
+``fit`` and ``quantize`` go on where they were interrupted. ``fit`` reads train and val only, choices are made on val.
+Everything runs on a CPU too, slowly.
 """
 
 from __future__ import annotations
