@@ -279,7 +279,7 @@ class Slots:
             elif trial is not None:
                 self._write(replace(self.pointer, attempts=self.pointer.attempts + 1))
                 self._try_again(trial)
-        except SlotError as e:  # a full or read-only disk: the committed bundle runs all the same
+        except GossamerError as e:  # such as a full disk: the committed bundle runs all the same
             self.problem = e.message
             _log.error("%s", e)
         if self.running is None:
