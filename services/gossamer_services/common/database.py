@@ -1,13 +1,20 @@
-"""The database: SQLAlchemy on SQLite by default, made to survive kills and power cuts, or another by URL."""
+"""The database: SQLAlchemy on SQLite by default, made to survive kills and power cuts, or PostgreSQL by URL."""
 
 from __future__ import annotations
 
+import functools
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from gossamer_services.common.errors import Code, ServiceError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def database_url(url: str, folder: Path, name: str) -> str:
@@ -19,13 +26,16 @@ def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
     """Connect and make the tables that are missing.
 
     SQLite: a write-ahead log synced at every commit; transactions take the write lock as they begin, so that none
-    fails halfway because another wrote in between.
+    fails halfway because another wrote in between. Others: transactions are serializable, and those that lose against
+    another are to be repeated; see :func:`repeated`.
 
     Raises:
         ServiceError: UNAVAILABLE (NO_DATABASE) with the reason.
     """
     try:
-        engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        sqlite = url.startswith("sqlite")
+        isolation = {} if sqlite else {"isolation_level": "SERIALIZABLE"}
+        engine = sa.create_engine(url, pool_pre_ping=not sqlite, **isolation)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare)
             sa.event.listen(engine, "begin", _begin)
@@ -39,6 +49,42 @@ def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
             hint="check that it runs, or that its folder exists and can be written",
         ) from e
     return engine
+
+
+def repeated(method: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a method that is one transaction while it loses against others (serialization failure, deadlock, or the
+    same key inserted at the same time), a few times.
+
+    Raises:
+        ServiceError: UNAVAILABLE (DATABASE_BUSY) when it went on losing, or the database is gone.
+    """
+
+    @functools.wraps(method)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return method(*arguments, **options)
+            except sa.exc.DBAPIError as e:
+                if getattr(e.orig, "sqlstate", None) not in _LOST:
+                    if isinstance(e, sa.exc.OperationalError):
+                        raise _busy(e) from e
+                    raise
+                lost = e
+            time.sleep(random.uniform(0, 0.005 * 2**attempt))
+        raise _busy(lost) from lost
+
+    return run
+
+
+_ATTEMPTS = 10
+# SQLSTATE: serialization_failure, deadlock_detected, unique_violation.
+_LOST = ("40001", "40P01", "23505")
+
+
+def _busy(error: sa.exc.DBAPIError) -> ServiceError:
+    return ServiceError(
+        Code.UNAVAILABLE, "DATABASE_BUSY", f"the database does not answer: {error.orig}", hint="try again later"
+    )
 
 
 def _safe(url: str) -> str:

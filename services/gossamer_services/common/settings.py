@@ -65,7 +65,7 @@ class StateSettings(Section):
     folder: Path = Path("gossamer-data")
     """Folder of blobs, jobs and, by default, the database. One server at a time."""
     database: str = ""
-    """SQLAlchemy URL of the database; empty: SQLite in the folder."""
+    """postgresql+psycopg://user:password@host/name, or another URL of SQLAlchemy; empty: SQLite in the folder."""
 
 
 def is_loopback(bind: str) -> bool:

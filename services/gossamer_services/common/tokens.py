@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
 
 SCOPES = ("read", "submit", "flash", "admin")
@@ -50,6 +51,10 @@ class TokenStore:
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine, self._clock = engine, clock
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
 
     def create(self, name: str, scopes: Iterable[str], lifetime_s: float | None = None) -> str:
         """Make a token and return it; it is shown this once.
@@ -98,6 +103,7 @@ class TokenStore:
         with self._engine.execution_options(reads=True).begin() as db:
             return [_token(row) for row in db.execute(sa.select(_TOKENS).order_by(_TOKENS.c.name))]
 
+    @repeated
     def check(self, token: str) -> Token:
         """The token's record.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError, bad_field
 from gossamer_services.registry.blobs import BlobStore, not_found
 from gossamer_services.registry.names import channel_name, version_name
@@ -65,6 +66,11 @@ class Records:
         self._engine, self._blobs, self._clock = engine, blobs, clock
         self._reader = engine.execution_options(reads=True)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @repeated
     def create(
         self, wanted: Version, *, caller: str, request_id: str = "", digest: str = "", dry: bool = False
     ) -> Version:
@@ -121,6 +127,7 @@ class Records:
                 )
             return _version(self._row(db, wanted.bundle, wanted.version))
 
+    @repeated
     def version(self, bundle: str, version: str) -> Version:
         """A version.
 
@@ -130,6 +137,7 @@ class Records:
         with self._reader.begin() as db:
             return _version(self._row(db, bundle, version))
 
+    @repeated
     def versions(self, bundle: str, before: int | None, limit: int) -> list[Version]:
         """At most ``limit`` versions of a bundle (empty: of all), newest first, older than number ``before``."""
         query = sa.select(VERSIONS).order_by(VERSIONS.c.number.desc()).limit(limit)
@@ -140,6 +148,7 @@ class Records:
         with self._reader.begin() as db:
             return [_version(row) for row in db.execute(query)]
 
+    @repeated
     def update(self, bundle: str, version: str, etag: str, changes: Mapping[str, Any], *, dry: bool = False) -> Version:
         """Change ``description`` or ``labels``.
 
@@ -159,6 +168,7 @@ class Records:
                 transaction.rollback()
             return found
 
+    @repeated
     def delete(self, bundle: str, version: str, etag: str, *, dry: bool = False) -> None:
         """Remove a version.
 
@@ -185,6 +195,7 @@ class Records:
                 db.execute(sa.delete(REQUESTS).where(*made))
                 db.execute(sa.delete(VERSIONS).where(VERSIONS.c.number == row.number))
 
+    @repeated
     def channel(self, bundle: str, channel: str) -> Channel:
         """A channel.
 
@@ -203,6 +214,7 @@ class Records:
             )
         return found
 
+    @repeated
     def channels(self, bundle: str, after: int | None, limit: int) -> list[Channel]:
         """At most ``limit`` channels of a bundle (empty: of all), oldest first, after number ``after``."""
         query = sa.select(CHANNELS).order_by(CHANNELS.c.number).limit(limit)
@@ -213,6 +225,7 @@ class Records:
         with self._reader.begin() as db:
             return [Channel(**row._mapping) for row in db.execute(query)]
 
+    @repeated
     def point(self, bundle: str, channel: str, version: str, etag: str, *, dry: bool = False) -> Channel:
         """Point a channel at a version of its bundle, making the channel where it is missing.
 
@@ -235,6 +248,7 @@ class Records:
                 transaction.rollback()
             return found
 
+    @repeated
     def lease(self, sha256: str, owner: str, expires_s: float) -> float:
         """Keep a blob until a time; a lease of the same owner is never shortened. Returns when it ends.
 
@@ -252,11 +266,13 @@ class Records:
                 db.execute(sa.update(LEASES).where(*mine).values(expires_s=expires_s))
         return expires_s if earlier is None else max(earlier, expires_s)
 
+    @repeated
     def release(self, owner: str) -> None:
         """End all leases of an owner."""
         with self._engine.begin() as db:
             db.execute(sa.delete(LEASES).where(LEASES.c.owner == owner))
 
+    @repeated
     def refers_to(self, sha256: str) -> bool:
         """True when a version or a lease that has not ended refers to the blob."""
         with self._reader.begin() as db:
@@ -265,6 +281,7 @@ class Records:
             live = sa.select(LEASES.c.owner).where(LEASES.c.sha256 == sha256, LEASES.c.expires_s > self._clock())
             return db.execute(live.limit(1)).first() is not None
 
+    @repeated
     def end_leases(self) -> None:
         """Remove leases that have ended."""
         with self._engine.begin() as db:

@@ -102,11 +102,12 @@ class Registry(rpc.RegistryServiceServicer):
             self._collector = asyncio.get_running_loop().create_task(self._collect_for_ever())
 
     async def close(self) -> None:
-        """End what :meth:`start` began, and the threads."""
+        """End what :meth:`start` began, the threads, and the records' connections."""
         if self._collector is not None:
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
-        self._pool.shutdown()
+        await asyncio.to_thread(self._pool.shutdown)
+        self.records.close()
 
     async def _run(self, function: Any, *arguments: Any, **options: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*arguments, **options))

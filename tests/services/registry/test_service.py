@@ -18,22 +18,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer.bundle.verify import signer
 from tests.services.kit import download, messages, refused, registry, upload
-from tests.shellkit import PLAIN, small_network
 
 DATA = random.Random(0).randbytes(10_500)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 Code = grpc.StatusCode
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> bytes:
-    """A signed bundle, about 30 kB."""
-    import gossamer
-    from gossamer.bundle import keys
-
-    key = keys.new_key("test", tmp_path_factory.mktemp("keys"))
-    result = gossamer.optimize(small_network(), PLAIN, key=key.private, name="small", version="7")
-    return result.data
 
 
 def sha(data: bytes) -> str:
