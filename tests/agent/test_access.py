@@ -145,9 +145,12 @@ def test_what_the_agent_does_not_start_with(tmp_path, work):
         (tls[:2], 10, "--tls-cert and --tls-key need each other"),
         (("--tls-cert", "/none", "--tls-key", "/none"), 10, "cannot read it"),
         (("--token-file", "/none"), 10, "cannot read the token file"),
+        (("--threads", "0"), 10, "--threads must be from 1 to 64, not 0"),
+        (("--run-seconds", "0"), 10, "must be more than 0"),
+        (("--no-such",), 2, "unrecognized arguments"),
     ):
-        assert start(*root, *arguments)[0] == code
-        assert words in start(*root, *arguments)[1]
+        ended, said = start(*root, *arguments)
+        assert ended == code and words in said, arguments
 
 
 def test_two_agents_and_a_port_in_use(tmp_path, work):

@@ -187,3 +187,18 @@ def test_the_bar_counts_rate_and_time_left_from_where_it_went_on():
     bar.close()
     assert "100% flash 4.0/4.0 MB" in out.getvalue()
     assert [clock(s) for s in (0, 59.6, 61, 3723)] == ["0:00", "1:00", "1:01", "1:02:03"]
+
+
+def test_the_rollback_counter_comes_from_optimize(cli, own, work, tmp_path):
+    import gossamer
+    from gossamer_runtime import InputError, Session
+
+    out = tmp_path / "counted.goss"
+    made = ["optimize", work.model, "-r", work.recipe, "-c", work.photos, "-o", out, "-q"]
+    assert cli(*made, "--rollback-counter", 7).code == 0
+    with Session(out) as session:
+        assert session.manifest["rollback_counter"] == 7
+    with pytest.raises(InputError, match="rollback_counter must be from 0 to 4294967295, not -1"):
+        gossamer.optimize(work.model, "dense-int8", rollback_counter=-1)
+    searched = cli(*made, "--rollback-counter", 7, "--latency-ms", 1, "--eval-data", tmp_path)
+    assert searched.code == 2 and "--rollback-counter cannot be combined with a search" in searched.err

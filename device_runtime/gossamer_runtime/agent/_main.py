@@ -83,6 +83,10 @@ def _need_grpc() -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     _need_grpc()
+    if not 1 <= options.threads <= 64:
+        raise InputError(f"--threads must be from 1 to 64, not {options.threads}")
+    if not options.run_seconds > 0 or options.max_bundle_bytes < 1:
+        raise InputError("--run-seconds and --max-bundle-bytes must be more than 0")
     credentials = _credentials(options)
     from gossamer_runtime.agent import _logs
     from gossamer_runtime.agent._child import Child
