@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from gossamer_services.common.errors import SettingsError
 from gossamer_services.common.settings import Section, ServerSettings, StateSettings
+from gossamer_services.fleet.settings import FleetSettings
 from gossamer_services.optimizer.settings import OptimizerSettings
 from gossamer_services.registry.settings import RegistrySettings
 
@@ -22,6 +23,7 @@ class Config(Section):
     server: ServerSettings = Field(default_factory=ServerSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    fleet: FleetSettings = Field(default_factory=FleetSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
 
 

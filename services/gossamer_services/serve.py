@@ -17,6 +17,12 @@ from gossamer_services.common.server import Server, Service, check
 from gossamer_services.common.tokens import TABLES as TOKEN_TABLES
 from gossamer_services.common.tokens import TokenStore
 from gossamer_services.config import Config
+from gossamer_services.fleet.authority import Authority
+from gossamer_services.fleet.devices import Devices
+from gossamer_services.fleet.profiles import Profiles
+from gossamer_services.fleet.rollouts import Rollouts
+from gossamer_services.fleet.service import Fleet
+from gossamer_services.fleet.tables import TABLES as FLEET_TABLES
 from gossamer_services.optimizer.assembly import Optimizer
 from gossamer_services.optimizer.jobs import Job
 from gossamer_services.registry.blobs import BlobStore
@@ -26,7 +32,7 @@ from gossamer_services.registry.remote import S3Shelf
 from gossamer_services.registry.service import Registry
 from gossamer_services.registry.tables import TABLES as REGISTRY_TABLES
 
-SERVICES = ("registry", "optimizer")
+SERVICES = ("registry", "optimizer", "fleet")
 """What can be served."""
 
 
@@ -72,7 +78,7 @@ async def serve(
     """Serve until ``stop`` is set, or SIGTERM or SIGINT comes; then drain.
 
     Args:
-        services: some of :data:`SERVICES`; the optimizer needs the registry beside it.
+        services: some of :data:`SERVICES`; the others need the registry beside them.
         ready: called once everything is served.
 
     Raises:
@@ -82,10 +88,14 @@ async def serve(
     unknown = sorted(set(services) - set(SERVICES))
     if unknown:
         raise SettingsError(f"no such service: {', '.join(unknown)}", hint=f"choose from {', '.join(SERVICES)}")
-    if "optimizer" in services and "registry" not in services:
+    if "registry" not in services:
         raise SettingsError(
-            "the optimizer needs the registry in its process", hint="serve both: gossamer serve registry optimizer"
+            f"the {services[0]} needs the registry in its process",
+            hint=f"serve both: gossamer serve registry {services[0]}",
         )
+    if "fleet" in services and config.server.device_authority is None:
+        own = config.state.folder / "fleet" / "authority.crt"
+        config = config.model_copy(update={"server": config.server.model_copy(update={"device_authority": own})})
     check(config.server)
     stop = stop or asyncio.Event()
     handler = logs.install(config.server.log_level, config.server.log_format)
@@ -100,12 +110,20 @@ async def serve(
                 stack.push_async_callback(optimizer.close)
                 await optimizer.start()
                 served += optimizer.services()
+            known = None
+            if "fleet" in services:
+                fleet = _fleet(config, folder, registry)
+                stack.push_async_callback(fleet.close)
+                served.append(fleet.service())
+                known = fleet.devices.known
             tokens = open_tokens(config)
             stack.callback(tokens.close)
-            server = Server(config.server, served, tokens)
+            server = Server(config.server, served, tokens, known)
             await server.start()
             stack.push_async_callback(server.stop)
             registry.start()
+            if "fleet" in services:
+                fleet.start()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 with contextlib.suppress(RuntimeError, ValueError):  # only the main thread has signals
@@ -128,6 +146,18 @@ def _registry(config: Config, folder: Path) -> Registry:
     except OSError as e:
         raise SettingsError(f"the data folder cannot be used: {e.strerror}", where=str(folder)) from e
     return Registry(blobs, Records(engine, blobs), config.registry)
+
+
+def _fleet(config: Config, folder: Path, registry: Registry) -> Fleet:
+    engine = open_database(database_url(config.state.database, folder, "fleet.db"), FLEET_TABLES)
+    return Fleet(
+        Devices(engine),
+        Rollouts(engine, registry.records.name_of),
+        Profiles(engine),
+        registry.records,
+        Authority(folder / "fleet"),
+        config.fleet,
+    )
 
 
 def _optimizer(config: Config, folder: Path, registry: Registry) -> Optimizer:

@@ -93,7 +93,7 @@ def test_refusals_of_the_command(tmp_path):
     for arguments, message in (
         (["serve", "--bind", "0.0.0.0:1", "--data", str(tmp_path)], "there is no certificate"),
         (["serve", "optimizer", "--data", str(tmp_path)], "the optimizer needs the registry"),
-        (["serve", "fleet", "--data", str(tmp_path)], "no such service: fleet"),
+        (["serve", "registry", "console", "--data", str(tmp_path)], "no such service: console"),
     ):
         ran = gossamer(*arguments)
         assert ran.returncode != 0

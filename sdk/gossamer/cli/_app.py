@@ -20,7 +20,7 @@ _COMMANDS = {
     "diff": "Compare two bundles.",
     "recipes": "List and show recipes, training methods and techniques.",
     "person": "Judge, run and train person detectors.",
-    "serve": "Serve registry and optimizer over gRPC.",
+    "serve": "Serve registry, optimizer and fleet over gRPC.",
     "tokens": "Make, list and revoke tokens of a server.",
     "device": "Flash, run and profile bundles on devices.",
     "doctor": "Check this installation.",

@@ -13,7 +13,7 @@ from gossamer.cli._services import services_module
 
 _EPILOG = """\b
 Examples:
-  gossamer serve                                   (registry and optimizer on 127.0.0.1:50551)
+  gossamer serve                                   (all of them on 127.0.0.1:50551)
   gossamer serve registry --data /srv/gossamer
   gossamer serve --print-config > gossamer.yaml    (every setting and its meaning)
   gossamer serve --config gossamer.yaml --set server.log_format=text
@@ -25,7 +25,7 @@ Other machines are served with TLS and tokens only: see server.tls_certificate i
 
 
 @click.command("serve", epilog=_EPILOG)
-@click.argument("services", nargs=-1, metavar="[registry] [optimizer]")
+@click.argument("services", nargs=-1, metavar="[registry] [optimizer] [fleet]")
 @click.option("--bind", metavar="HOST:PORT", help="Address to serve on. Port 0: any free one.")
 @click.option("--data", type=PATH, help="Folder of blobs, jobs and the database.")
 @click.option("--config", "config_path", type=PATH, help="YAML file of settings.")
@@ -39,7 +39,7 @@ def command(
     overrides: tuple[str, ...],
     print_config: bool,
 ) -> None:
-    """Serve the registry (blobs, versions, channels) and the optimizer (jobs) over gRPC; all of them by default."""
+    """Serve registry (blobs, versions), optimizer (jobs) and fleet (devices, rollouts) over gRPC; by default all."""
     configuration = services_module("config")
     given = list(overrides)
     if bind is not None:

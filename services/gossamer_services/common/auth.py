@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gossamer_services.common.errors import Code, ServiceError
@@ -25,6 +25,9 @@ class Caller:
 
 ANYONE = Caller("", frozenset(SCOPES))
 
+STRANGER = Caller("", frozenset())
+"""Who makes a call that anybody may make; nobody was asked for."""
+
 CALLER: contextvars.ContextVar[Caller] = contextvars.ContextVar("gossamer_caller")
 """Who made the call that this task serves."""
 
@@ -37,21 +40,28 @@ class Authenticator:
 
     Args:
         tokens: the tokens; None: nobody needs one (loopback).
+        known_device: whether a device, by its certificate's common name, is still enrolled; None: all that the
+            authority signed are.
     """
 
-    def __init__(self, tokens: TokenStore | None) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: TokenStore | None, known_device: Callable[[str], bool] | None = None) -> None:
+        self._tokens, self._known_device = tokens, known_device
 
     async def caller(self, metadata: Sequence[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]) -> Caller:
         """Who calls, by the call's metadata and its connection's ``auth_context``.
 
         Raises:
             ServiceError: UNAUTHENTICATED (TOKEN_MISSING, TOKEN_MALFORMED, TOKEN_UNKNOWN, TOKEN_REVOKED,
-                TOKEN_EXPIRED).
+                TOKEN_EXPIRED, CERTIFICATE_REVOKED).
         """
         names = peer.get("x509_common_name")
         if names:  # the connection was let in because the devices' authority signed this name
-            return Caller(f"devices/{names[0].decode('utf-8', 'replace')}", DEVICE_SCOPES)
+            device = names[0].decode("utf-8", "replace")
+            if self._known_device is not None and not await asyncio.to_thread(self._known_device, device):
+                raise ServiceError(
+                    Code.UNAUTHENTICATED, "CERTIFICATE_REVOKED", f"the device {device!r} is not enrolled any more"
+                )
+            return Caller(f"devices/{device}", DEVICE_SCOPES)
         if self._tokens is None:
             return ANYONE
         given = [value for key, value in metadata if key.lower() == "authorization"]

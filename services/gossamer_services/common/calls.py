@@ -15,7 +15,7 @@ import grpc
 from grpc_status import rpc_status
 
 from gossamer._errors import GossamerError
-from gossamer_services.common.auth import CALLER, Authenticator, Caller, check_scope
+from gossamer_services.common.auth import CALLER, STRANGER, Authenticator, Caller, check_scope
 from gossamer_services.common.errors import Code, ServiceError, to_status
 from gossamer_services.common.logs import REQUEST_ID
 from gossamer_services.common.metrics import Metrics
@@ -141,9 +141,12 @@ class Guard(grpc.aio.ServerInterceptor):
         caller: Caller | None = None
         self._metrics.active.inc()
         try:
-            caller = await self._authenticator.caller(metadata, context.auth_context())
+            scope = self._scopes.get(method, "admin")
+            caller = STRANGER
+            if scope is not None:
+                caller = await self._authenticator.caller(metadata, context.auth_context())
+                check_scope(caller, scope, method)
             CALLER.set(caller)
-            check_scope(caller, self._scopes.get(method, "admin"), method)
             yield
         except grpc.aio.AbortError:
             code = context.code() or Code.UNKNOWN

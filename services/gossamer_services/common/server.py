@@ -47,18 +47,25 @@ class Server:
         settings: see :class:`ServerSettings`.
         services: what it serves.
         tokens: the tokens; needed unless bound to loopback with ``tokens: auto``.
+        known_device: whether a device, by its certificate's common name, is still enrolled; None: all are.
 
     Raises:
         ServiceError: the settings would serve people without TLS or tokens beyond this machine.
     """
 
-    def __init__(self, settings: ServerSettings, services: Sequence[Service], tokens: TokenStore) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        services: Sequence[Service],
+        tokens: TokenStore,
+        known_device: Callable[[str], bool] | None = None,
+    ) -> None:
         check(settings)
         self.settings, self.services, self.metrics = settings, tuple(services), Metrics()
         self.port = self.device_port = self.metrics_port = 0
         scopes = {f"/{s.name}/{method}": scope for s in services for method, scope in s.scopes.items()}
         open_here = is_loopback(settings.bind) and settings.tokens == "auto"
-        guard = Guard(Authenticator(None if open_here else tokens), scopes, settings, self.metrics)
+        guard = Guard(Authenticator(None if open_here else tokens, known_device), scopes, settings, self.metrics)
         self._server = grpc.aio.server(
             interceptors=[guard],
             options=_options(settings),

@@ -282,6 +282,14 @@ class Records:
             return db.execute(live.limit(1)).first() is not None
 
     @repeated
+    def name_of(self, sha256: str) -> str:
+        """Resource name of the newest version with these bytes; empty: there is none."""
+        newest = sa.select(VERSIONS).where(VERSIONS.c.sha256 == sha256).order_by(VERSIONS.c.number.desc()).limit(1)
+        with self._reader.begin() as db:
+            row = db.execute(newest).first()
+        return version_name(row.bundle, row.version) if row is not None else ""
+
+    @repeated
     def end_leases(self) -> None:
         """Remove leases that have ended."""
         with self._engine.begin() as db:

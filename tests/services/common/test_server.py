@@ -142,6 +142,11 @@ def test_tls_and_device_certificates(tmp_path, people):
             assert (await ask(server.port, plain, bearer(token))).missing_sha256 == ["0" * 64]
             with refused(Code.UNAUTHENTICATED, "TOKEN_MISSING"):
                 await ask(server.port, plain)
+            async with grpc.aio.secure_channel(
+                f"127.0.0.1:{server.port}", plain
+            ) as channel:  # load balancers have none
+                health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+                assert health.status == health_pb2.HealthCheckResponse.SERVING
             mine = device(devices.issue("camera-1"))
             assert (await ask(server.device_port, mine)).missing_sha256 == ["0" * 64]
             with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING") as e:

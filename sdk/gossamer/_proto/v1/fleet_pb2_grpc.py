@@ -27,7 +27,9 @@ if _version_not_supported:
 
 class FleetServiceStub:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate.
+    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
+    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    (CERTIFICATE_REVOKED) in every call.
     """
 
     def __init__(self, channel):
@@ -125,7 +127,9 @@ class FleetServiceStub:
 
 class FleetServiceServicer:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate.
+    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
+    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    (CERTIFICATE_REVOKED) in every call.
     """
 
     def CreateEnrollmentToken(self, request, context):
@@ -206,7 +210,7 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateRollout(self, request, context):
-        """Roll a version out to the devices that match, in stages.
+        """Roll a version out to the devices that match now, in stages.
         OK: the rollout; the same again for the same request_id. INVALID_ARGUMENT: version, selector or a stage is malformed;
         stages do not rise to 100. NOT_FOUND (VERSION_NOT_FOUND).
         FAILED_PRECONDITION (ROLLOUT_ACTIVE): another rollout of this bundle is not ended. REQUEST_ID_REUSED: this request_id
@@ -371,7 +375,9 @@ def add_FleetServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate.
+    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
+    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    (CERTIFICATE_REVOKED) in every call.
     """
 
     @staticmethod

@@ -1,0 +1,94 @@
+"""The authority that signs devices' certificates: key and certificate in the data folder, made at the first start."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gossamer import _atomic
+from gossamer_services.common.errors import SettingsError, bad_field
+
+_LIFETIME = datetime.timedelta(days=7300)
+_SKEW = datetime.timedelta(days=1)  # devices' clocks may be behind
+
+
+class Authority:
+    """Signs certificates; the key stays in ``folder``.
+
+    Raises:
+        SettingsError: the folder holds a key or certificate that cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate_path, key_path = folder / "authority.crt", folder / "authority.key"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        if not self.certificate_path.exists():  # written last: a start that was cut makes both anew
+            self._make(key_path)
+        try:
+            key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+            self.certificate = self.certificate_path.read_bytes()
+            self._issuer = x509.load_pem_x509_certificate(self.certificate).subject
+        except (OSError, ValueError) as e:
+            raise SettingsError(f"the authority cannot be read: {e}", where=str(folder)) from e
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise SettingsError("the authority's key is of another kind", where=str(key_path))
+        self._key = key
+
+    def sign(self, request_pem: str, device: str, days: int) -> tuple[str, datetime.datetime]:
+        """A client certificate, in PEM, for the key of a PKCS #10 request, in the name of ``device``; and its end.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT: the request is malformed, or its signature does not fit.
+        """
+        try:
+            request = x509.load_pem_x509_csr(request_pem.encode())
+            fits = request.is_signature_valid
+            public = request.public_key()
+        except (ValueError, InvalidSignature, UnsupportedAlgorithm) as e:
+            raise bad_field("certificate_request_pem", "not a PKCS #10 request in PEM") from e
+        if not fits:
+            raise bad_field("certificate_request_pem", "its signature does not fit its key")
+        now = datetime.datetime.now(datetime.UTC)
+        ends = now + datetime.timedelta(days=days)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
+            .issuer_name(self._issuer)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(ends)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM).decode(), ends
+
+    def _make(self, key_path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Gossamer fleet")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + _LIFETIME)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _atomic.write(key_path, pem, mode=0o600)
+        _atomic.write(self.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
+        os.chmod(self.certificate_path, 0o644)  # noqa: PTH101

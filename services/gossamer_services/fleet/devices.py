@@ -1,0 +1,283 @@
+"""Devices in the database: enrolment, heartbeats, changes by people, leases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from gossamer._proto.v1 import fleet_pb2 as pb
+from gossamer_services.common.database import repeated
+from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.fleet import requests, selector
+from gossamer_services.fleet.authority import Authority
+from gossamer_services.fleet.tables import DEVICES, ENROLLMENTS, MEMBERS
+
+
+def not_found(device: str) -> ServiceError:
+    """NOT_FOUND (DEVICE_NOT_FOUND)."""
+    return ServiceError(
+        Code.NOT_FOUND, "DEVICE_NOT_FOUND", "there is no such device", where=f"devices/{device}", hint="enrol it"
+    )
+
+
+class Devices:
+    """The enrolled devices; thread-safe. Rows are those of :data:`gossamer_services.fleet.tables.DEVICES`.
+
+    Heartbeats that say nothing new are kept in memory, and written by :meth:`flush`.
+
+    Args:
+        engine: a database with the fleet's tables.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+        self.engine, self.clock = engine, clock
+        self._reader = engine.execution_options(reads=True)
+        self._lock = threading.Lock()
+        self._heard: dict[str, float] = {}
+        self._last: dict[str, bytes] = {}
+
+    @repeated
+    def create_token(self, labels: Mapping[str, str], lifetime_s: float) -> tuple[str, float]:
+        """A one-time token for enrolment, and when it ends; its SHA-256 alone is kept."""
+        token = f"enrol_{secrets.token_urlsafe(32)}"
+        ends = self.clock() + lifetime_s
+        row = {
+            "sha256": _sha256(token),
+            "labels": json.dumps(dict(labels)),
+            "expires_s": ends,
+            "device": "",
+            "request": "",
+            "certificate": "",
+        }
+        with self.engine.begin() as db:
+            db.execute(sa.delete(ENROLLMENTS).where(ENROLLMENTS.c.expires_s <= self.clock()))
+            db.execute(sa.insert(ENROLLMENTS).values(row))
+        return token, ends
+
+    @repeated
+    def enrol(self, request: pb.EnrollDeviceRequest, authority: Authority, days: int) -> tuple[Any, str]:
+        """Trade a token for a certificate: the device's row, and the certificate in PEM.
+
+        Raises:
+            ServiceError: UNAUTHENTICATED (TOKEN_INVALID), INVALID_ARGUMENT.
+        """
+        digest = requests.digest(request, "facts")
+        with self.engine.begin() as db:
+            token = db.execute(sa.select(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == _sha256(request.token))).first()
+            if token is None or token.expires_s <= self.clock() or (token.device and token.request != digest):
+                raise ServiceError(
+                    Code.UNAUTHENTICATED,
+                    "TOKEN_INVALID",
+                    "the token is unknown, has expired, or was used",
+                    hint="make another with CreateEnrollmentToken",
+                )
+            if token.device:  # the answer was lost on the way
+                return self._row(db, token.device), token.certificate
+            device = secrets.token_hex(8)
+            certificate, ends = authority.sign(request.certificate_request_pem, device, days)
+            db.execute(
+                sa.insert(DEVICES).values(
+                    id=device,
+                    display_name="",
+                    labels=token.labels,
+                    facts=request.facts.SerializeToString(),
+                    status=b"",
+                    desired="",
+                    enrolled_s=self.clock(),
+                    heartbeat_s=0.0,
+                    certificate_ends_s=ends.timestamp(),
+                    lease="",
+                    holder="",
+                    lease_ends_s=0.0,
+                    etag=etag(),
+                )
+            )
+            used = sa.update(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == token.sha256)
+            db.execute(used.values(device=device, request=digest, certificate=certificate))
+            return self._row(db, device), certificate
+
+    @repeated
+    def known(self, device: str) -> bool:
+        """True when the device is enrolled, and so its certificate not revoked."""
+        with self._reader.begin() as db:
+            return db.execute(sa.select(DEVICES.c.number).where(DEVICES.c.id == device)).first() is not None
+
+    @repeated
+    def get(self, device: str) -> Any:
+        """A device's row.
+
+        Raises:
+            ServiceError: NOT_FOUND (DEVICE_NOT_FOUND).
+        """
+        with self._reader.begin() as db:
+            return self._row(db, device)
+
+    @repeated
+    def list(self, terms: tuple[selector.Term, ...], after: int | None, limit: int) -> list[Any]:
+        """At most ``limit`` rows that fit, in the order of enrolment, after number ``after``."""
+        query = sa.select(DEVICES).order_by(DEVICES.c.number)
+        if after is not None:
+            query = query.where(DEVICES.c.number > after)
+        found: list[Any] = []
+        with self._reader.begin() as db:
+            for row in db.execute(query):
+                if fits(terms, row):
+                    found.append(row)
+                    if len(found) == limit:
+                        break
+        return found
+
+    @repeated
+    def heartbeat(self, request: pb.HeartbeatRequest, device: str) -> tuple[Any, bool]:
+        """Note what a device says of itself; its row, and whether it said something new.
+
+        Raises:
+            ServiceError: NOT_FOUND (DEVICE_NOT_FOUND).
+        """
+        now = self.clock()
+        said = pb.HeartbeatRequest()
+        said.CopyFrom(request)
+        said.status.uptime_seconds = 0  # grows all the time and is news to nobody
+        news = said.SerializeToString(deterministic=True)
+        with self._lock:
+            self._heard[device] = now
+            same = self._last.get(device) == news
+        if same:
+            return self.get(device), False
+        values: dict[str, Any] = {"status": request.status.SerializeToString(), "heartbeat_s": now}
+        if request.HasField("facts"):
+            values["facts"] = request.facts.SerializeToString()
+        with self.engine.begin() as db:
+            db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(values))
+            row = self._row(db, device)
+        with self._lock:
+            self._last[device] = news
+        return row, True
+
+    def heard_s(self, row: Any) -> float:
+        """When a device was heard of last; 0: never."""
+        with self._lock:
+            return max(float(row.heartbeat_s), self._heard.get(row.id, 0.0))
+
+    @repeated
+    def flush(self) -> None:
+        """Write the times of heartbeats."""
+        with self._lock:
+            heard = dict(self._heard)
+        if heard:
+            change = sa.update(DEVICES).where(DEVICES.c.id == sa.bindparam("device"))
+            rows = [{"device": device, "at": at} for device, at in heard.items()]
+            with self.engine.begin() as db:
+                db.execute(change.values(heartbeat_s=sa.bindparam("at")), rows)
+        with self._lock:
+            for device, at in heard.items():
+                if self._heard.get(device) == at:
+                    del self._heard[device]
+
+    @repeated
+    def update(self, device: str, given: str, changes: Mapping[str, Any]) -> Any:
+        """Change columns of a device; its row.
+
+        Raises:
+            ServiceError: NOT_FOUND (DEVICE_NOT_FOUND), ABORTED (ETAG_MISMATCH).
+        """
+        with self.engine.begin() as db:
+            check_etag(given, self._row(db, device).etag)
+            db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(**changes, etag=etag()))
+            return self._row(db, device)
+
+    @repeated
+    def delete(self, device: str, given: str) -> None:
+        """Remove a device; its certificate is good for nothing from now on.
+
+        Raises:
+            ServiceError: NOT_FOUND (DEVICE_NOT_FOUND), ABORTED (ETAG_MISMATCH).
+        """
+        with self.engine.begin() as db:
+            check_etag(given, self._row(db, device).etag)
+            db.execute(sa.delete(MEMBERS).where(MEMBERS.c.device == device))
+            db.execute(sa.delete(ENROLLMENTS).where(ENROLLMENTS.c.device == device))
+            db.execute(sa.delete(DEVICES).where(DEVICES.c.id == device))
+        with self._lock:
+            self._heard.pop(device, None)
+            self._last.pop(device, None)
+
+    @repeated
+    def acquire(self, terms: tuple[selector.Term, ...], caller: str, lifetime_s: float, key: str) -> Any | None:
+        """Hold a free device that fits, the longest enrolled first; None: all that fit are held.
+
+        Args:
+            key: repeats with the same key get the same lease; empty: none.
+
+        Raises:
+            ServiceError: NOT_FOUND (NO_SUCH_DEVICE).
+        """
+        now = self.clock()
+        lease = hashlib.sha256(f"{caller}\0{key}".encode()).hexdigest()[:32] if key else secrets.token_hex(16)
+        with self.engine.begin() as db:
+            fitting = [row for row in db.execute(sa.select(DEVICES).order_by(DEVICES.c.number)) if fits(terms, row)]
+            if not fitting:
+                raise ServiceError(Code.NOT_FOUND, "NO_SUCH_DEVICE", "no enrolled device matches", where="selector")
+            for row in fitting:
+                if row.lease == lease and row.lease_ends_s > now:
+                    return row
+            for row in fitting:
+                if not row.lease or row.lease_ends_s <= now:
+                    holder = caller or "anybody"
+                    values = {"lease": lease, "holder": holder, "lease_ends_s": now + lifetime_s}
+                    db.execute(sa.update(DEVICES).where(DEVICES.c.number == row.number).values(values))
+                    return self._row(db, row.id)
+        return None
+
+    @repeated
+    def release(self, lease: str) -> None:
+        """Give a held device back."""
+        with self.engine.begin() as db:
+            free = sa.update(DEVICES).where(DEVICES.c.lease == lease)
+            db.execute(free.values(lease="", holder="", lease_ends_s=0.0))
+
+    @staticmethod
+    def _row(db: sa.Connection, device: str) -> Any:
+        row = db.execute(sa.select(DEVICES).where(DEVICES.c.id == device)).first()
+        if row is None:
+            raise not_found(device)
+        return row
+
+
+def fits(terms: tuple[selector.Term, ...], row: Any) -> bool:
+    """Whether a device's row fits a selector."""
+    return not terms or selector.fits(terms, json.loads(row.labels), pb.DeviceFacts.FromString(row.facts))
+
+
+def check_etag(given: str, current: str) -> None:
+    """Refuse a change of what changed meanwhile.
+
+    Raises:
+        ServiceError: ABORTED (ETAG_MISMATCH).
+    """
+    if given and given != current:
+        raise ServiceError(
+            Code.ABORTED,
+            "ETAG_MISMATCH",
+            "it changed since it was read",
+            where="etag",
+            hint="read it again and decide anew",
+            metadata={"etag": current},
+        )
+
+
+def etag() -> str:
+    """A new one."""
+    return secrets.token_hex(8)
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

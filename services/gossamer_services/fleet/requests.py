@@ -1,0 +1,53 @@
+"""Creation that may be repeated: what a request id made before is given back."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import sqlalchemy as sa
+
+from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.fleet.tables import REQUESTS
+
+
+def digest(message: Any, *without: str) -> str:
+    """Of a message, some of its fields left out."""
+    plain = type(message)()
+    plain.CopyFrom(message)
+    for field in without:
+        plain.ClearField(field)
+    return hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest()
+
+
+def earlier(db: sa.Connection, caller: str, kind: str, request_id: str, digest: str) -> str | None:
+    """The id of what this request made before; None: nothing.
+
+    Raises:
+        ServiceError: FAILED_PRECONDITION (REQUEST_ID_REUSED).
+    """
+    if not request_id:
+        return None
+    found = db.execute(
+        sa.select(REQUESTS).where(
+            REQUESTS.c.caller == caller, REQUESTS.c.kind == kind, REQUESTS.c.request_id == request_id
+        )
+    ).first()
+    if found is None:
+        return None
+    if found.digest != digest:
+        raise ServiceError(
+            Code.FAILED_PRECONDITION,
+            "REQUEST_ID_REUSED",
+            "this request id came before with other contents",
+            where="request_id",
+            hint="make a new id for every new request",
+        )
+    return str(found.made)
+
+
+def remember(db: sa.Connection, caller: str, kind: str, request_id: str, digest: str, made: str) -> None:
+    """Note what a request made."""
+    if request_id:
+        values = {"caller": caller, "kind": kind, "request_id": request_id, "digest": digest, "made": made}
+        db.execute(sa.insert(REQUESTS).values(values))

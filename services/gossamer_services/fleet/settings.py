@@ -1,0 +1,20 @@
+"""Settings of the fleet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gossamer_services.common.settings import Section
+
+
+class FleetSettings(Section):
+    """How devices enrol, and how often they are heard of."""
+
+    heartbeat_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Seconds between heartbeats that devices are told to keep."""
+    certificate_days: Annotated[int, Field(ge=1, le=3650)] = 825
+    """Days that a device's certificate is good for."""
+    rollout_check_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    """Seconds between looks at rollouts whose stage waits for its time."""
