@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gossamer_runtime import _conditions
 from gossamer_runtime._errors import InputError
 from gossamer_runtime._session import OpInfo, op_infos
+from gossamer_runtime._steady import WarmUp, warm_up
 
 if TYPE_CHECKING:
     from gossamer_runtime._session import Session
@@ -66,7 +68,10 @@ class Profile:
 
     Attributes:
         ops: one ``OpTime`` per operator, in execution order.
-        latency: whole inferences, timed without the per-operator hook.
+        latency: whole inferences, timed without the per-operator hook, the warm-up left out.
+        warm_up: the same with the warm-up: the first run, and when the times were steady.
+        machine: clock in MHz and temperature in degrees Celsius at start and end, ``None`` where there is no telling.
+        notes: what may have bent the times (clock, heat), or why that is unknown.
         init_us: time to open the session, signature check and weight packing included, in microseconds.
         model, isa, threads: what ran.
         arena_bytes, session_bytes: memory of activations, and of the whole session without the bundle.
@@ -86,6 +91,9 @@ class Profile:
         latency: Latency,
         ops: list[OpTime],
         op_us: npt.NDArray[np.float64],
+        whole_us: npt.NDArray[np.float64],
+        machine: dict[str, Any],
+        notes: list[str],
     ) -> None:
         self.model = model
         self.isa = isa
@@ -97,7 +105,11 @@ class Profile:
         self.session_bytes = session_bytes
         self.latency = latency
         self.ops = ops
+        self.machine = machine
+        self.notes = notes
+        self.warm_up: WarmUp = warm_up(whole_us)
         self._op_us = op_us
+        self._whole_us = whole_us
 
     @property
     def ops_median_us(self) -> float:
@@ -115,9 +127,19 @@ class Profile:
                 f"Inference timings in us: Init: {self.init_us:.1f}, "
                 f"Warmup (avg, {self.warmup} runs): {self.warmup_mean_us:.1f}, "
                 f"Inference (avg, {t.runs} runs): {t.mean_us:.1f}",
+                self.warm_up.line(),
                 f"Memory in bytes: arena={self.arena_bytes} session={self.session_bytes}",
-                f"Machine: isa={self.isa} threads={self.threads}",
+                f"Machine: isa={self.isa} threads={self.threads}{self._clock_and_heat()}",
+                *(f"Note: {note}" for note in self.notes),
             ]
+        )
+
+    def _clock_and_heat(self) -> str:
+        pairs = (("clock", "mhz", "MHz"), ("temperature", "celsius", "°C"))
+        return "".join(
+            f" {what}={self.machine[f'start_{key}']:.0f} to {self.machine[f'end_{key}']:.0f} {unit}"
+            for what, key, unit in pairs
+            if self.machine[f"start_{key}"] is not None and self.machine[f"end_{key}"] is not None
         )
 
     def table(self, *, sort: str = "order", limit: int | None = None) -> str:
@@ -170,41 +192,49 @@ class Profile:
             "arena_bytes": self.arena_bytes,
             "session_bytes": self.session_bytes,
             "latency": asdict(self.latency),
+            "warm_up": asdict(self.warm_up),
+            "machine": self.machine,
+            "notes": self.notes,
             "ops_median_us": self.ops_median_us,
             "ops": [asdict(op) for op in self.ops],
         }
 
     def chrome_trace(self) -> str:
-        """JSON for ``chrome://tracing`` and https://ui.perfetto.dev: every timed run, operators back to back."""
-        events: list[dict[str, Any]] = [
-            {"name": "process_name", "ph": "M", "pid": 1, "tid": 1, "args": {"name": f"gossamer {self.model}"}},
-            {"name": "thread_name", "ph": "M", "pid": 1, "tid": 1, "args": {"name": f"{self.isa} x{self.threads}"}},
+        """Chrome trace events as JSON, for https://ui.perfetto.dev and ``chrome://tracing``; times in microseconds.
+
+        Two tracks, one after the other in time as they were measured: whole inferences, warm-up included, then the runs
+        with the per-operator hook, operators back to back.
+        """
+
+        def event(name: str, cat: str, tid: int, at: float, us: float, args: dict[str, Any]) -> dict[str, Any]:
+            return {"name": name, "cat": cat, "ph": "X", "pid": 1, "tid": tid, "ts": at, "dur": us, "args": args}
+
+        def label(name: str, tid: int, text: str) -> dict[str, Any]:
+            return {"name": name, "ph": "M", "pid": 1, "tid": tid, "ts": 0, "args": {"name": text}}
+
+        events = [
+            label("process_name", 1, f"gossamer {self.model}"),
+            label("thread_name", 1, f"operators, {self.isa} x{self.threads}"),
+            label("thread_name", 2, "whole inferences"),
         ]
         at = 0.0
+        steady = self.warm_up.runs_until_steady
+        for i, us in enumerate(self._whole_us.tolist()):
+            name = f"warm-up {i}" if i < self.warmup else f"inference {i - self.warmup}"
+            events.append(event(name, "run", 2, at, us, {"steady": None if steady is None else i >= steady}))
+            at += us
         for run, times in enumerate(self._op_us):
-            total = float(times.sum())
-            events.append({"name": f"run {run}", "cat": "run", "ph": "X", "pid": 1, "tid": 1, "ts": at, "dur": total})
-            for op, us in zip(self.ops, times, strict=True):
+            events.append(event(f"run {run}", "run", 1, at, float(times.sum()), {}))
+            for op, us in zip(self.ops, times.tolist(), strict=True):
                 args = {
                     "kernel": op.kernel,
                     "source": op.source,
                     "macs": op.macs,
                     "sparsity_percent": op.sparsity_percent,
                 }
-                events.append(
-                    {
-                        "name": f"{op.kind} {op.name}".strip(),
-                        "cat": op.kind,
-                        "ph": "X",
-                        "pid": 1,
-                        "tid": 1,
-                        "ts": at,
-                        "dur": float(us),
-                        "args": args,
-                    }
-                )
-                at += float(us)
-        return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+                events.append(event(f"{op.kind} {op.name}".strip(), op.kind, 1, at, us, args))
+                at += us
+        return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"notes": self.notes}})
 
     def __repr__(self) -> str:
         return f"<Profile {self.model}: median {self.latency.median_us:.1f} us, {len(self.ops)} operators>"
@@ -222,20 +252,19 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
         n_ops = int(session._lib.gs_model_op_count(session._model))
         op_ns = np.zeros((runs, n_ops), np.uint64)
         clock = time.perf_counter_ns
-        started = clock()
-        for _ in range(warmup):
-            session._run(arrays, outputs, None)
-        warm_us = (clock() - started) / 1e3 / max(warmup, 1)
-        whole = np.empty(runs)
-        for i in range(runs):
+        before = _conditions.read()
+        every = np.empty(warmup + runs)
+        for i in range(len(every)):
             t = clock()
             session._run(arrays, outputs, None)
-            whole[i] = clock() - t
+            every[i] = clock() - t
         for i in range(runs):
             session._run(arrays, outputs, op_ns[i])
+        machine, notes = _conditions.describe(before, _conditions.read())
         infos = op_infos(session)
         where = session._where
-    whole /= 1e3
+    every /= 1e3
+    whole = every[warmup:]
     op_us = op_ns / 1e3
     latency = Latency(
         runs=runs,
@@ -258,13 +287,16 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
         isa=session.isa,
         threads=session.threads,
         warmup=warmup,
-        warmup_mean_us=warm_us,
+        warmup_mean_us=float(every[:warmup].mean()) if warmup else 0.0,
         init_us=session._init_us,
         arena_bytes=session.arena_bytes,
         session_bytes=session.session_bytes,
         latency=latency,
         ops=ops,
         op_us=op_us,
+        whole_us=every,
+        machine=machine,
+        notes=notes,
     )
 
 
