@@ -258,7 +258,9 @@ def run(inputs: tuple[Path, ...], top: int, output: Path | None, as_json: bool, 
 @click.option("--runs", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Timed inferences.")
 @click.option("--warmup", type=click.IntRange(0, 100_000), default=5, show_default=True, help="Inferences before them.")
 @click.option("-i", "--input", "source", type=PATH, help="A picture or array. [default: random input]")
-@click.option("--chrome-trace", type=PATH, help="Write a trace for Chrome or Perfetto here.")
+@click.option(
+    "--chrome-trace", "--perfetto", "chrome_trace", type=PATH, help="Write a trace for Perfetto or Chrome here."
+)
 @device_options
 @json_option
 def profile(

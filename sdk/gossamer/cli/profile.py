@@ -12,18 +12,34 @@ from gossamer.cli._common import PATH, json_option, open_session, print_json, se
 _EPILOG = """\b
 Examples:
   gossamer profile model.goss --runs 100
-  gossamer profile model.goss --chrome-trace trace.json   (open it at https://ui.perfetto.dev)
+  gossamer profile model.goss --perfetto trace.json   (open it at https://ui.perfetto.dev)
+  gossamer profile compare dense.goss sparse.goss     (see 'gossamer profile compare --help')
 """
 
 
-@click.command("profile", epilog=_EPILOG)
+class _Profile(click.Command):
+    """Hands ``compare`` and what follows to its own command; a bundle of that name is ``./compare``."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and args[0] == "compare":
+            from gossamer.cli import _profile_compare
+
+            return _profile_compare.command.make_context(f"{info_name} compare", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("profile", cls=_Profile, epilog=_EPILOG)
 @click.argument("bundle", type=PATH)
 @click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed inferences.")
 @click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Inferences before them.")
 @click.option("-i", "--input", "source", type=PATH, help="A picture or array. [default: random input]")
 @click.option("--sort", type=click.Choice(["order", "time"]), default="order", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Show at most this many operators.")
-@click.option("--chrome-trace", type=PATH, help="Write a trace for Chrome or Perfetto here.")
+@click.option(
+    "--chrome-trace", "--perfetto", "chrome_trace", type=PATH, help="Write a trace for Perfetto or Chrome here."
+)
 @session_options
 @json_option
 def command(
@@ -37,7 +53,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Time every operator of BUNDLE on this machine: median, minimum and 90th percentile in microseconds."""
+    """Time every operator of BUNDLE on this machine: median, minimum and 90th percentile in microseconds.
+
+    Also told: the first run, the run from which on the times are steady, and clock and temperature where the machine
+    shows them. 'gossamer profile compare A B' sets two profiles side by side.
+    """
     from gossamer import _atomic
 
     if chrome_trace is not None:
