@@ -56,7 +56,8 @@ def command(
         address = config.server.bind
         if not address.startswith("unix:"):
             address = f"{address.rpartition(':')[0]}:{server.port}"
-        click.echo(f"serving {', '.join(s.name for s in server.services)} on {address}")
+        devices = f", devices on port :{server.device_port}" if server.device_port else ""
+        click.echo(f"serving {', '.join(s.name for s in server.services)} on {address}{devices}")
 
     asyncio.run(serving.serve(config, services or serving.SERVICES, ready=ready))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 pytest.importorskip("grpc", reason="grpcio is missing: pip install -e ./services")
@@ -16,6 +18,9 @@ from gossamer_services.fleet import selector
 from gossamer_services.fleet.devices import Devices, etag
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.tables import DEVICES, TABLES
+from tests.services.postgres import url
+
+__all__ = ["url"]
 
 OLD, NEW = "a" * 64, "b" * 64
 OLD_NAME, NEW_NAME = "bundles/m/versions/1", "bundles/m/versions/2"
@@ -25,9 +30,9 @@ ACTIVE, PAUSED, HALTED = pb.ROLLOUT_STATE_ACTIVE, pb.ROLLOUT_STATE_PAUSED, pb.RO
 class World:
     """A fleet of ``count`` devices that run OLD, and a clock."""
 
-    def __init__(self, folder, count: int) -> None:
+    def __init__(self, url: str, count: int) -> None:
         self.now = 1000.0
-        self.engine = open_database(f"sqlite:///{folder / 'fleet.db'}", TABLES)
+        self.engine = open_database(url, TABLES)
         self.devices = Devices(self.engine, lambda: self.now)
         self.rollouts = Rollouts(self.engine, lambda sha: OLD_NAME if sha == OLD else "", lambda: self.now)
         self.ids = [f"{i:016x}" for i in range(count)]
@@ -72,9 +77,34 @@ class World:
 
 @pytest.fixture
 def world(tmp_path):
-    made = World(tmp_path, 20)
+    made = World(f"sqlite:///{tmp_path / 'fleet.db'}", 20)
     yield made
     made.engine.dispose()
+
+
+def test_on_postgres(url):
+    """The same tables and transactions there, with heartbeats of all devices at the same time."""
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install -e './services[postgres]'")
+    world = World(url, 12)
+    try:
+        rollout = world.start(50, 100)
+        six = world.told()
+        assert len(six) == 6
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda device: world.beat(device, bundle_sha256=NEW), six))
+        assert world.counts(rollout) == (ACTIVE, 1, 12, 12, 6, 0)
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda device: world.beat(device, bundle_sha256=NEW), world.ids))
+        assert world.counts(rollout) == (pb.ROLLOUT_STATE_COMPLETED, 1, 12, 12, 12, 0)
+        with ThreadPoolExecutor(6) as pool:
+            held = list(pool.map(lambda _: world.devices.acquire((), "me", 60.0, ""), range(6)))
+        assert len({row.id for row in held}) == 6
+        world.now += 60
+        world.beat(six[0], bundle_sha256=NEW)
+        world.devices.flush()
+        assert world.devices.get(six[0]).heartbeat_s == world.now
+    finally:
+        world.engine.dispose()
 
 
 def test_stages_reach_a_growing_share(world):
