@@ -16,7 +16,23 @@ from gossamer_services.optimizer.engine import Engine, Publish, Settings
 from gossamer_services.optimizer.executor import Executor
 from gossamer_services.optimizer.settings import OptimizerSettings
 from gossamer_services.optimizer.store import JobStore, Retry
+from gossamer_services.optimizer.subprocesses import SubprocessExecutor
 from gossamer_services.optimizer.watching import Watcher
+
+
+def make_executor(name: str) -> Executor:
+    """The executor that :attr:`OptimizerSettings.executor` names.
+
+    Raises:
+        BackendError: Ray is not installed, or the cluster does not answer.
+    """
+    if name == "subprocess":
+        return SubprocessExecutor()
+    from gossamer_services.optimizer.cluster import RayExecutor
+
+    if name == "ray":
+        return RayExecutor("local", include_dashboard=False)
+    return RayExecutor(name if name.startswith("ray://") else name.removeprefix("ray:"))
 
 
 class Optimizer:
@@ -27,10 +43,11 @@ class Optimizer:
         folder: for the files of jobs that run; one server at a time.
         database: SQLAlchemy URL of the job store.
         blobs: models, data and bundles.
-        executor: what runs attempts; default: subprocesses of this machine.
+        executor: what runs attempts; default: as the settings say.
         publish: makes versions of bundles; None: jobs that ask for one are refused.
 
     Raises:
+        BackendError: the Ray cluster cannot be used.
         InputError: another server uses the folder, or it cannot be written to.
         KeyFileError: the signing key cannot be used.
         ServiceError: the database cannot be opened.
@@ -58,7 +75,7 @@ class Optimizer:
             self.store,
             blobs,
             folder,
-            executor=executor,
+            executor=executor or make_executor(settings.executor),
             settings=Settings(slots=settings.slots, lease_s=settings.lease_s),
             key=key,
             publish=publish,

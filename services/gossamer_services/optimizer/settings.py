@@ -14,6 +14,9 @@ from gossamer_services.optimizer.jobs import Limits
 class OptimizerSettings(Section):
     """How jobs run, and the most that one may use."""
 
+    executor: Annotated[str, Field(pattern=r"^(subprocess|ray|ray://[^/ ]+|ray:[^/ ]+:[0-9]+)$")] = "subprocess"
+    """What runs jobs. subprocess: this machine. ray: a cluster started here; ray://host:port: one's Ray client server;
+    ray:host:port: one that this machine is a node of. Ray needs gossamer-services[ray], here and on the nodes."""
     slots: Annotated[int, Field(ge=1, le=1024)] = 1
     """Jobs that run at a time; each is a process."""
     memory_bytes: Annotated[int, Field(ge=64 << 20)] = 8 << 30
