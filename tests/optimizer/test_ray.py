@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import gossamer
 from gossamer._errors import BackendError
+from gossamer_services.optimizer.assembly import make_executor
 from gossamer_services.optimizer.cluster import RayExecutor
 from gossamer_services.optimizer.engine import Settings
 from gossamer_services.optimizer.jobs import State
@@ -133,3 +135,29 @@ def test_cancelling_and_draining_end_what_runs_there(bench, cluster):
 def test_a_cluster_that_is_not_there():
     with pytest.raises(BackendError, match="the Ray cluster cannot be used"):
         RayExecutor("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("way", ["a cluster of its own", "over Ray's client server"])
+def test_the_ways_that_settings_name_a_cluster(bench, way):
+    name, made = "ray", None
+    if way != "a cluster of its own":
+        from ray.cluster_utils import Cluster
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        head = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args={**head, "ray_client_server_port": port})
+        name = f"ray://127.0.0.1:{port}"
+        until(lambda: listens(port))
+    job, _ = bench.store.submit(bench.spec(limits=SMALL))
+    try:
+        with bench.engine(executor=make_executor(name)):
+            assert bench.wait(job, limit_s=90).state is State.SUCCEEDED
+    finally:
+        if made is not None:
+            made.shutdown()
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
