@@ -209,7 +209,10 @@ class Engine:
             now = time.monotonic()
             try:
                 job = self.store.renew(claim, self.settings.lease_s, stage, percent, now - began)
-            except sa.exc.DBAPIError as e:  # the database is busy or away: the lease says for how long that is fine
+            except (
+                sa.exc.DBAPIError,
+                ServiceError,
+            ) as e:  # the database is busy or away: the lease says for how long that is fine
                 LOG.warning("job %s: its lease is not renewed: %s", claim.job.id, e)
                 return Verdict.GO_ON if now - renewed < self.settings.lease_s else Verdict.VOID
             renewed = now

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gossamer_services.common.database import open_database
+from gossamer_services.common.database import open_database, repeated
 from gossamer_services.common.paging import read_token, write_token
 from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
@@ -86,7 +86,12 @@ class JobStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.retry, self.queue_limit, self.clock = retry or Retry(), queue_limit, clock
-        self._engine = open_database(url, META)
+        engine = open_database(url, META)
+        if engine.dialect.name != "sqlite":
+            # Rows are locked where they are read to be changed, and skipped where another claims them: serializable
+            # transactions would gain nothing, and make claims lose against each other.
+            engine = engine.execution_options(isolation_level="READ COMMITTED")
+        self._engine = engine
         self._reader = self._engine.execution_options(reads=True)
         self._listeners: list[Callable[[str], None]] = []
 
@@ -109,6 +114,7 @@ class JobStore:
             for listener in self._listeners:
                 listener(job)
 
+    @repeated
     def submit(self, spec: JobSpec, *, submitter: str = "", request_id: str | None = None) -> tuple[Job, bool]:
         """Accept a job; returns it and whether it is new.
 
@@ -152,6 +158,7 @@ class JobStore:
             self._log(db, job, State.QUEUED, 0, "accepted")
             return self._get(db, job), True
 
+    @repeated
     def find_request(self, submitter: str, request_id: str, db: sa.Connection | None = None) -> Job | None:
         """The job that this request id made, if any."""
         query = sa.select(JOBS).where(JOBS.c.submitter == submitter, JOBS.c.request_id == request_id)
@@ -162,6 +169,7 @@ class JobStore:
                 row = db.execute(query).one_or_none()
         return None if row is None else _job(row)
 
+    @repeated
     def get(self, job: str) -> Job:
         """A job by its id.
 
@@ -171,6 +179,7 @@ class JobStore:
         with self._reader.connect() as db:
             return self._get(db, job)
 
+    @repeated
     def list(
         self,
         *,
@@ -209,12 +218,14 @@ class JobStore:
         rows = rows[:page_size]
         return Page([_job(row) for row in rows], write_token(rows[-1].number, question) if more else "")
 
+    @repeated
     def events(self, job: str) -> Sequence[Event]:
         """What happened to a job, oldest first."""
         query = sa.select(EVENTS).where(EVENTS.c.job == job).order_by(EVENTS.c.number)
         with self._reader.connect() as db:
             return [Event(row.at_s, State(row.state), row.attempt, row.note) for row in db.execute(query)]
 
+    @repeated
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
         query = sa.select(JOBS.c.state, sa.func.count()).group_by(JOBS.c.state)
@@ -222,6 +233,7 @@ class JobStore:
             found = {State(state): int(count) for state, count in db.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
+    @repeated
     def cancel(self, job: str, *, revision: int | None = None) -> Job:
         """Ask a job to stop: one that waits ends at once, one that runs ends soon, one that ended stays as it is.
 
@@ -242,6 +254,7 @@ class JobStore:
                 self._change(db, job, cancelling=True)
             return self._get(db, job)
 
+    @repeated
     def claim(self, owner: str, lease_s: float) -> Claim | None:
         """The oldest job that waits, to be run by the caller; None when there is none.
 
@@ -272,6 +285,7 @@ class JobStore:
             self._log(db, row.id, State.RUNNING, token, f"claimed by {owner}")
             return Claim(self._get(db, row.id), token, owner)
 
+    @repeated
     def renew(self, claim: Claim, lease_s: float, stage: str, percent: float, ran_s: float) -> Job | None:
         """Keep a claim for ``lease_s`` more and store progress; None: the claim is void, stop the attempt.
 
@@ -292,6 +306,7 @@ class JobStore:
                 db.execute(JOBS.update().where(JOBS.c.id == now.id).values(**values))
             return self._get(db, now.id)
 
+    @repeated
     def succeed(self, claim: Claim, result: JobResult) -> bool:
         """End a job with its result; False: the claim is void, and nothing changed."""
         with self._write() as db:
@@ -302,6 +317,7 @@ class JobStore:
             self._refer(db, claim.job.id, result.blobs())
             return True
 
+    @repeated
     def fail(self, claim: Claim, error: JobError) -> bool:
         """End a job with an error; False: the claim is void, and nothing changed."""
         with self._write() as db:
@@ -310,6 +326,7 @@ class JobStore:
             self._fail(db, claim.job.id, claim.token, error)
             return True
 
+    @repeated
     def stopped(self, claim: Claim) -> bool:
         """End a job that was asked to stop; False: the claim is void, and nothing changed."""
         with self._write() as db:
@@ -318,6 +335,7 @@ class JobStore:
             self._end(db, claim.job.id, claim.token, State.CANCELLED, "cancelled while it ran")
             return True
 
+    @repeated
     def crashed(self, claim: Claim, how: str) -> bool:
         """The worker of an attempt died: queue the job again, or fail it after too many; False: the claim is void."""
         with self._write() as db:
@@ -338,6 +356,7 @@ class JobStore:
             self._requeue(db, now, f"the worker {how}", crashes=crashes, not_before_s=self.clock() + wait)
             return True
 
+    @repeated
     def release(self, claim: Claim, why: str) -> bool:
         """Give a claim back unfinished, as an ending service does; False: the claim is void."""
         with self._write() as db:
@@ -347,6 +366,7 @@ class JobStore:
             self._requeue(db, now, why, not_before_s=0.0)
             return True
 
+    @repeated
     def recover(self, owner: str) -> int:
         """Put back what ``owner`` ran before it died; only for who knows that no other process goes by that name."""
         with self._write() as db:
@@ -356,6 +376,7 @@ class JobStore:
                 self._interrupted(db, _job(row), f"{owner} went away")
             return len(rows)
 
+    @repeated
     def vetted(self, digest: str, role: str) -> str | None:
         """The kind of a blob that was looked into before, for example ``onnx``; None: it was not."""
         query = sa.select(VETTED.c.kind).where(VETTED.c.digest == digest, VETTED.c.role == role)
@@ -363,12 +384,14 @@ class JobStore:
             kind = db.scalar(query)
         return None if kind is None else str(kind)
 
+    @repeated
     def remember_vetted(self, digest: str, role: str, kind: str) -> None:
         """Note that a blob is harmless in this role."""
         with self._write() as db:
             db.execute(VETTED.delete().where(VETTED.c.digest == digest, VETTED.c.role == role))
             db.execute(VETTED.insert().values(digest=digest, role=role, kind=kind))
 
+    @repeated
     def refers_to(self, digest: str) -> bool:
         """Whether a job still reads this blob, or made it: garbage collection has to leave it."""
         with self._reader.connect() as db:
