@@ -59,8 +59,17 @@ def messages(
 
 
 async def upload(stub: rpc.RegistryServiceStub, data: bytes, ref: str = "ref", **options: Any) -> pb.WriteBlobResponse:
-    """Upload a blob in one stream."""
-    return await stub.WriteBlob(messages(data, ref, **options))
+    """Upload a blob in one stream.
+
+    grpc.aio loses the server's status where it is still sending when a refusal comes, and says INTERNAL by itself: the
+    call is then made again, as the client of the SDK does.
+    """
+    while True:
+        try:
+            return await stub.WriteBlob(messages(data, ref, **options))
+        except grpc.aio.AioRpcError as e:
+            if (e.code(), e.details()) != (grpc.StatusCode.INTERNAL, "Internal error from Core"):
+                raise
 
 
 async def download(stub: rpc.RegistryServiceStub, sha256: str, **options: Any) -> bytes:
