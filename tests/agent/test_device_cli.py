@@ -153,7 +153,7 @@ def test_a_card_signed_by_an_unknown_key_or_tampered(cli, own, tmp_path, bundles
         (["add", "-x", "--address", "h:1"], 2, ""),
         (["add", "a b", "--address", "h:1", "--offline"], 10, "is not a name for a device"),
         (["add", "a", "--address", "h", "--offline"], 10, "is not HOST:PORT"),
-        (["add", "a", "--offline"], 10, "has an address or a root"),
+        (["add", "a", "--offline"], 10, "has an address, a root or an adb serial number"),
         (["remove", "a"], 10, "no device is called 'a'"),
     ],
 )

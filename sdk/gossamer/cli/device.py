@@ -22,6 +22,7 @@ Examples:
   gossamer device add pi --address raspberrypi.local:50061 --ca ca.pem --token-file pi.token
   gossamer device flash model.goss -d pi
   gossamer device flash model.goss --root /mnt/sdcard/var/lib/gossamer
+  gossamer device add phone --adb R58M123ABC       (an Android phone, by the static profiler)
 
 \b
 Exit codes besides those of 'gossamer --help': 9 signature refused, 17 unreachable, 18 incompatible,
@@ -50,13 +51,17 @@ def device_options(command: F) -> F:
 
 @click.group("device", epilog=_EPILOG)
 def command() -> None:
-    """Flash, run and profile bundles on devices: by their gossamer-agent, or on a mounted card."""
+    """Flash, run and profile bundles on devices: by their gossamer-agent, on a mounted card, or on a phone over adb."""
 
 
 @command.command("add", epilog="\b\nExample:\n  gossamer device add pi --address raspberrypi.local:50061\n")
 @click.argument("name")
 @click.option("--address", default="", help="HOST:PORT of its gossamer-agent.")
 @click.option("--root", type=PATH, help="Instead: the slot folder of its card where it gets mounted.")
+@click.option(
+    "--adb", "serial", default="", help="Instead: the serial number of an Android phone, as 'adb devices' has it."
+)
+@click.option("--profiler", type=PATH, help="With --adb: the static gossamer-profile for it. [default: as built here]")
 @click.option("--ca", default="", help="Certificates to trust, a file or 'system'; turns TLS on.")
 @click.option("--cert", type=PATH, help="Our certificate.")
 @click.option("--key", type=PATH, help="Its private key.")
@@ -67,6 +72,8 @@ def add(
     name: str,
     address: str,
     root: Path | None,
+    serial: str,
+    profiler: Path | None,
     ca: str,
     cert: Path | None,
     key: Path | None,
@@ -78,12 +85,11 @@ def add(
     from gossamer.device import book
     from gossamer.device.target import open_device
 
-    paths = {
-        k: str(v.resolve()) for k, v in (("root", root), ("cert", cert), ("key", key), ("token_file", token_file)) if v
-    }
+    files = {"root": root, "cert": cert, "key": key, "token_file": token_file, "profiler": profiler}
+    paths = {k: str(v.resolve()) for k, v in files.items() if v}
     if ca and ca != "system":
         ca = str(Path(ca).resolve())
-    place = book.Place(name, address=address, ca=ca, **paths).check()
+    place = book.Place(name, address=address, adb=serial, ca=ca, **paths).check()
     info: dict[str, Any] = {}
     if not offline:
         with contextlib.closing(open_device(place)) as device:
@@ -127,7 +133,7 @@ def list_(check: bool, as_json: bool) -> None:
     places = book.read()
     found = []
     for place in places.values():
-        record: dict[str, Any] = {"name": place.name, "transport": "card" if place.root else "grpc", "at": place.shown}
+        record: dict[str, Any] = {"name": place.name, "transport": place.transport, "at": place.shown}
         if check:
             try:
                 with contextlib.closing(open_device(place)) as device:

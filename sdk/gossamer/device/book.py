@@ -13,15 +13,18 @@ from gossamer._errors import InputError, OutputError
 from gossamer_runtime import _trust
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """How to reach a device: ``address`` (HOST:PORT) by gRPC, or ``root``, the slot folder of a mounted card.
+    """How to reach a device: ``address`` (HOST:PORT) by gRPC, ``root``, the slot folder of a mounted card, or ``adb``,
+    a phone's serial number.
 
     ``ca``: certificates that the device's must come from (turns TLS on; "system": those of this machine).
-    ``cert`` and ``key``: who we are. ``token_file``: a file that holds a token. All are paths.
+    ``cert`` and ``key``: who we are. ``token_file``: a file that holds a token. ``profiler``: the static profiler for
+    the phone. All are paths.
     """
 
     name: str
@@ -31,11 +34,18 @@ class Place:
     cert: str = ""
     key: str = ""
     token_file: str = ""
+    adb: str = ""
+    profiler: str = ""
 
     @property
     def shown(self) -> str:
-        """Address or folder."""
-        return self.root or self.address
+        """Address, folder, or ``adb:SERIAL``."""
+        return self.root or self.address or f"adb:{self.adb}"
+
+    @property
+    def transport(self) -> str:
+        """``grpc``, ``card`` or ``adb``."""
+        return "card" if self.root else "adb" if self.adb else "grpc"
 
     def check(self) -> Place:
         """The place, when it can be one.
@@ -47,16 +57,21 @@ class Place:
             raise InputError(
                 f"{self.name!r} is not a name for a device", hint="letters, digits, '.', '_' and '-', at most 64"
             )
-        if bool(self.address) == bool(self.root):
-            raise InputError("a device has an address or a root, one of the two")
+        if sum(map(bool, (self.address, self.root, self.adb))) != 1:
+            raise InputError("a device has an address, a root or an adb serial number: one of them")
         if self.address and not _ADDRESS.fullmatch(self.address):
             raise InputError(f"{self.address!r} is not HOST:PORT", hint="such as raspberrypi.local:50061")
+        if self.adb and not _SERIAL.fullmatch(self.adb):
+            raise InputError(f"{self.adb!r} is not a serial number", hint="'adb devices' lists them")
+        if self.profiler and not self.adb:
+            raise InputError("--profiler needs --adb")
         if bool(self.cert) != bool(self.key):
             raise InputError("--cert and --key need each other")
         if self.cert and not self.ca:
             raise InputError("--cert needs --ca", hint="--ca system takes this machine's own list")
-        if self.root and (self.ca or self.cert or self.token_file):
-            raise InputError("a mounted card takes neither certificates nor tokens")
+        if not self.address and (self.ca or self.cert or self.token_file):
+            what = "a mounted card" if self.root else "a phone over adb"
+            raise InputError(f"{what} takes neither certificates nor tokens")
         return self
 
 

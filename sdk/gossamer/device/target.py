@@ -77,11 +77,16 @@ def open_device(place: Place) -> Device:
     Raises:
         InputError: a certificate or token file cannot be read, or there is no such folder.
         SlotError: another process uses the card's folder, or its record is damaged.
+        UnreachableError: adb is needed and not installed.
     """
     if place.root:
         from gossamer.device.card import Card
 
         return Card(place.root)
+    if place.adb:
+        from gossamer.device.adb import Adb
+
+        return Adb(place)
     from gossamer.device.remote import Remote
 
     return Remote(place)
