@@ -263,7 +263,7 @@ def test_rollout_follows_heartbeats(world):
             assert (await fleet.CreateRollout(request, metadata=world.admin)).rollout == rollout
             assert (rollout.reached_devices, rollout.creator) == (1, "tokens/admin")
             ran: dict[str, str] = {}
-            for _ in range(3):
+            for _ in range(4):  # a heartbeat to hear and one to tell, for each of the two stages
                 for name, key, certificate in devices:
                     async with world.device_channel(server, key, certificate) as mine:
                         status = pb.DeviceStatus(bundle_sha256=ran.get(name, ""))
