@@ -22,6 +22,7 @@ Examples:
   gossamer device add pi --address raspberrypi.local:50061 --ca ca.pem --token-file pi.token
   gossamer device flash model.goss -d pi
   gossamer device flash model.goss --root /mnt/sdcard/var/lib/gossamer
+  gossamer device add pi --ssh pi@raspberrypi.local   (its agent on 127.0.0.1:50061 there, without TLS)
   gossamer device add phone --adb R58M123ABC       (an Android phone, by the static profiler)
 
 \b
@@ -61,6 +62,8 @@ def command() -> None:
 @click.option(
     "--adb", "serial", default="", help="Instead: the serial number of an Android phone, as 'adb devices' has it."
 )
+@click.option("--ssh", default="", help="Its agent through ssh to [USER@]HOST; --address is then as seen there.")
+@click.option("--ssh-config", type=PATH, help="With --ssh: ssh's configuration file.")
 @click.option("--profiler", type=PATH, help="With --adb: the static gossamer-profile for it. [default: as built here]")
 @click.option("--ca", default="", help="Certificates to trust, a file or 'system'; turns TLS on.")
 @click.option("--cert", type=PATH, help="Our certificate.")
@@ -73,6 +76,8 @@ def add(
     address: str,
     root: Path | None,
     serial: str,
+    ssh: str,
+    ssh_config: Path | None,
     profiler: Path | None,
     ca: str,
     cert: Path | None,
@@ -86,10 +91,11 @@ def add(
     from gossamer.device.target import open_device
 
     files = {"root": root, "cert": cert, "key": key, "token_file": token_file, "profiler": profiler}
+    files["ssh_config"] = ssh_config
     paths = {k: str(v.resolve()) for k, v in files.items() if v}
     if ca and ca != "system":
         ca = str(Path(ca).resolve())
-    place = book.Place(name, address=address, adb=serial, ca=ca, **paths).check()
+    place = book.Place(name, address=address, adb=serial, ssh=ssh, ca=ca, **paths).check()
     info: dict[str, Any] = {}
     if not offline:
         with contextlib.closing(open_device(place)) as device:

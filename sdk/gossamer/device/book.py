@@ -13,18 +13,19 @@ from gossamer._errors import InputError, OutputError
 from gossamer_runtime import _trust
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LOGIN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """How to reach a device: ``address`` (HOST:PORT) by gRPC, ``root``, the slot folder of a mounted card, or ``adb``,
-    a phone's serial number.
+    """How to reach a device: ``address`` (HOST:PORT) by gRPC, ``root``, the slot folder of a mounted card, ``adb``, a
+    phone's serial number, or ``ssh``, [USER@]HOST as ssh takes it; ``address`` is then the agent's as seen from there.
 
     ``ca``: certificates that the device's must come from (turns TLS on; "system": those of this machine).
     ``cert`` and ``key``: who we are. ``token_file``: a file that holds a token. ``profiler``: the static profiler for
-    the phone. All are paths.
+    the phone. ``ssh_config``: ssh's configuration. All are paths.
     """
 
     name: str
@@ -36,16 +37,18 @@ class Place:
     token_file: str = ""
     adb: str = ""
     profiler: str = ""
+    ssh: str = ""
+    ssh_config: str = ""
 
     @property
     def shown(self) -> str:
-        """Address, folder, or ``adb:SERIAL``."""
-        return self.root or self.address or f"adb:{self.adb}"
+        """Address, folder, ``adb:SERIAL`` or ``ssh:HOST``."""
+        return f"ssh:{self.ssh}" if self.ssh else self.root or self.address or f"adb:{self.adb}"
 
     @property
     def transport(self) -> str:
-        """``grpc``, ``card`` or ``adb``."""
-        return "card" if self.root else "adb" if self.adb else "grpc"
+        """``grpc``, ``ssh``, ``card`` or ``adb``."""
+        return "ssh" if self.ssh else "card" if self.root else "adb" if self.adb else "grpc"
 
     def check(self) -> Place:
         """The place, when it can be one.
@@ -57,8 +60,14 @@ class Place:
             raise InputError(
                 f"{self.name!r} is not a name for a device", hint="letters, digits, '.', '_' and '-', at most 64"
             )
-        if sum(map(bool, (self.address, self.root, self.adb))) != 1:
-            raise InputError("a device has an address, a root or an adb serial number: one of them")
+        if sum(map(bool, (self.address or self.ssh, self.root, self.adb))) != 1:
+            raise InputError("a device has an address, a root or an adb serial number, or is behind ssh: one of them")
+        if self.ssh and not _LOGIN.fullmatch(self.ssh):
+            raise InputError(f"{self.ssh!r} is not [USER@]HOST", hint="other ports and keys: an alias in ssh's config")
+        if self.ssh_config and not self.ssh:
+            raise InputError("--ssh-config needs --ssh")
+        if self.ssh and (self.ca or self.cert):
+            raise InputError("over ssh there is no TLS: leave out --ca and --cert")
         if self.address and not _ADDRESS.fullmatch(self.address):
             raise InputError(f"{self.address!r} is not HOST:PORT", hint="such as raspberrypi.local:50061")
         if self.adb and not _SERIAL.fullmatch(self.adb):
@@ -69,7 +78,7 @@ class Place:
             raise InputError("--cert and --key need each other")
         if self.cert and not self.ca:
             raise InputError("--cert needs --ca", hint="--ca system takes this machine's own list")
-        if not self.address and (self.ca or self.cert or self.token_file):
+        if (self.root or self.adb) and (self.ca or self.cert or self.token_file):
             what = "a mounted card" if self.root else "a phone over adb"
             raise InputError(f"{what} takes neither certificates nor tokens")
         return self

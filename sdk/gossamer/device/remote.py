@@ -34,13 +34,14 @@ class Remote:
     Args:
         place: address, certificates, token.
         chunk_bytes: of an upload, at most 4 MiB.
+        target: what gRPC connects to instead of the place's address.
 
     Raises:
         InputError: a certificate or token file cannot be read.
         UnsupportedError: grpcio is not installed.
     """
 
-    def __init__(self, place: Place, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(self, place: Place, *, chunk_bytes: int = CHUNK_BYTES, target: str = "") -> None:
         try:
             import grpc
 
@@ -52,6 +53,7 @@ class Remote:
         self._grpc: Any = grpc
         self._pb = device_pb2
         self._place = place
+        self._target = target or place.address
         self._chunk_bytes = chunk_bytes
         self._metadata = self._token()
         self._make_stub: Any = device_pb2_grpc.DeviceServiceStub  # generated without types
@@ -74,7 +76,7 @@ class Remote:
         for slot in found["slots"]:
             slot["status"] = slot["status"].removeprefix("STATUS_").lower()
             slot["size_bytes"] = int(slot["size_bytes"])
-        return {"address": self._place.address, **found}
+        return {"address": self._place.shown, **found}
 
     def flash(
         self, path: Path, *, stage_only: bool = False, inputs: Sequence[bytes] = (), progress: Progress | None = None
@@ -177,7 +179,7 @@ class Remote:
     def _error(self, e: Any) -> GossamerError:
         """A status as the error that it stands for; its ``reason`` as an attribute."""
         code, text = e.code(), e.details() or ""
-        where = f"device {self._place.name} ({self._place.address})"
+        where = f"device {self._place.name} ({self._place.shown})"
         trailer = dict(e.trailing_metadata() or ()).get(_status.TRAILER)
         info = _status.error_info(trailer) if isinstance(trailer, bytes) else None
         codes = self._grpc.StatusCode
@@ -217,13 +219,13 @@ class Remote:
         ]
         channel: grpc.Channel
         if not place.ca:
-            channel = self._grpc.insecure_channel(place.address, options)
+            channel = self._grpc.insecure_channel(self._target, options)
             return channel
         authority = None if place.ca == "system" else _bytes(place.ca, "certificate")
         key = _bytes(place.key, "key") if place.key else None
         cert = _bytes(place.cert, "certificate") if place.cert else None
         credentials = self._grpc.ssl_channel_credentials(authority, key, cert)
-        channel = self._grpc.secure_channel(place.address, credentials, options)
+        channel = self._grpc.secure_channel(self._target, credentials, options)
         return channel
 
 

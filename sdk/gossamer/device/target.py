@@ -72,12 +72,13 @@ class Device(Protocol):
 
 
 def open_device(place: Place) -> Device:
-    """The device at a place; nothing is sent yet.
+    """The device at a place; nothing is sent yet, but that ssh logs in.
 
     Raises:
         InputError: a certificate or token file cannot be read, or there is no such folder.
         SlotError: another process uses the card's folder, or its record is damaged.
-        UnreachableError: adb is needed and not installed.
+        UnreachableError: adb or ssh is needed and not installed, or ssh does not get there.
+        AccessError: ssh's login or host key check is refused.
     """
     if place.root:
         from gossamer.device.card import Card
@@ -87,6 +88,10 @@ def open_device(place: Place) -> Device:
         from gossamer.device.adb import Adb
 
         return Adb(place)
+    if place.ssh:
+        from gossamer.device.ssh import Ssh
+
+        return Ssh(place)
     from gossamer.device.remote import Remote
 
     return Remote(place)
