@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gossamer._result import OptimizeResult
 
 EXIT_DONE, EXIT_ERROR, EXIT_LOCKED = 0, 3, 76
+NICE = 10
+"""Jobs leave the machine to whoever asks the service something."""
 LOCK_WAIT_S = 30.0
 """How long the worker of an attempt before may need to die."""
 
@@ -33,6 +35,7 @@ def main(arguments: list[str]) -> int:
     """Run the attempt; returns the exit code."""
     folder, attempt, parent = JobFolder(Path(arguments[0])), int(arguments[1]), int(arguments[2])
     limits.die_with_parent(parent)
+    os.nice(NICE)
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print is not progress
     if folder.lock(LOCK_WAIT_S) is None:
