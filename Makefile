@@ -84,7 +84,7 @@ $(VENV)/.demo: $(VENV)/.runtime pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.runtime pyproject.toml services/pyproject.toml
 	@echo "Setting up gossamer with torch, LiteRT, TVM and the test tools ..."
-	$(PIP) -e '.[torch,tflite,tvm,person,demo,dev]' -e './services[s3,postgres,test]'
+	$(PIP) -e '.[torch,tflite,tvm,person,demo,dev]' -e './services[s3,postgres,ray,test]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.runtime pyproject.toml
