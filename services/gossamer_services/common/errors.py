@@ -90,6 +90,17 @@ def bad_field(field: str, description: str, *, hint: str | None = None) -> Servi
     )
 
 
+def reused_request_id() -> ServiceError:
+    """FAILED_PRECONDITION (REQUEST_ID_REUSED): the request id came before with other contents."""
+    return ServiceError(
+        Code.FAILED_PRECONDITION,
+        "REQUEST_ID_REUSED",
+        "this request id came before with other contents",
+        where="request_id",
+        hint="make a new id for every new request",
+    )
+
+
 def register(error: type[GossamerError], code: grpc.StatusCode, reason: str) -> None:
     """Say which status a class of errors becomes."""
     _BY_CLASS[error] = code, reason

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.etags import check_etag, new_etag
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.tables import DEVICES, ENROLLMENTS, MEMBERS
@@ -97,7 +98,7 @@ class Devices:
                     lease="",
                     holder="",
                     lease_ends_s=0.0,
-                    etag=etag(),
+                    etag=new_etag(),
                 )
             )
             used = sa.update(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == token.sha256)
@@ -191,7 +192,7 @@ class Devices:
         """
         with self.engine.begin() as db:
             check_etag(given, self._row(db, device).etag)
-            db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(**changes, etag=etag()))
+            db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(**changes, etag=new_etag()))
             return self._row(db, device)
 
     @repeated
@@ -255,28 +256,6 @@ class Devices:
 def fits(terms: tuple[selector.Term, ...], row: Any) -> bool:
     """Whether a device's row fits a selector."""
     return not terms or selector.fits(terms, json.loads(row.labels), pb.DeviceFacts.FromString(row.facts))
-
-
-def check_etag(given: str, current: str) -> None:
-    """Refuse a change of what changed meanwhile.
-
-    Raises:
-        ServiceError: ABORTED (ETAG_MISMATCH).
-    """
-    if given and given != current:
-        raise ServiceError(
-            Code.ABORTED,
-            "ETAG_MISMATCH",
-            "it changed since it was read",
-            where="etag",
-            hint="read it again and decide anew",
-            metadata={"etag": current},
-        )
-
-
-def etag() -> str:
-    """A new one."""
-    return secrets.token_hex(8)
 
 
 def _sha256(token: str) -> str:

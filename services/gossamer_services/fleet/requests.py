@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.errors import reused_request_id
 from gossamer_services.fleet.tables import REQUESTS
 
 
@@ -36,13 +36,7 @@ def earlier(db: sa.Connection, caller: str, kind: str, request_id: str, digest: 
     if found is None:
         return None
     if found.digest != digest:
-        raise ServiceError(
-            Code.FAILED_PRECONDITION,
-            "REQUEST_ID_REUSED",
-            "this request id came before with other contents",
-            where="request_id",
-            hint="make a new id for every new request",
-        )
+        raise reused_request_id()
     return str(found.made)
 
 

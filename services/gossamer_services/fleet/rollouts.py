@@ -29,8 +29,9 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.etags import check_etag, new_etag
 from gossamer_services.fleet import requests, selector
-from gossamer_services.fleet.devices import check_etag, etag, fits
+from gossamer_services.fleet.devices import fits
 from gossamer_services.fleet.tables import DEVICES, MEMBERS, ROLLOUTS
 
 WAITING, TOLD, UPDATED, FAILED, BACK = "waiting", "told", "updated", "failed", "back"
@@ -112,7 +113,7 @@ class Rollouts:
                     message="",
                     created_s=now,
                     updated_s=now,
-                    etag=etag(),
+                    etag=new_etag(),
                 )
             )
             rows = [row for row in db.execute(sa.select(DEVICES)) if fits(terms, row)]
@@ -276,11 +277,11 @@ class Rollouts:
 
     def _set(self, db: sa.Connection, rollout: str, **values: Any) -> None:
         change = sa.update(ROLLOUTS).where(ROLLOUTS.c.id == rollout)
-        db.execute(change.values(**values, updated_s=self.clock(), etag=etag()))
+        db.execute(change.values(**values, updated_s=self.clock(), etag=new_etag()))
 
     @staticmethod
     def _desire(db: sa.Connection, device: str, version: str) -> None:
-        db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(desired=version, etag=etag()))
+        db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(desired=version, etag=new_etag()))
 
     @staticmethod
     def _counts(db: sa.Connection, rollout: str) -> Counts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from gossamer_services.common.database import repeated
-from gossamer_services.common.errors import Code, ServiceError, bad_field
+from gossamer_services.common.errors import Code, ServiceError, bad_field, reused_request_id
+from gossamer_services.common.etags import check_etag, new_etag
 from gossamer_services.registry.blobs import BlobStore, not_found
 from gossamer_services.registry.names import channel_name, version_name
 from gossamer_services.registry.tables import CHANNELS, LEASES, REQUESTS, VERSIONS
@@ -92,13 +92,7 @@ class Records:
                 ).first()
                 if earlier is not None:
                     if earlier.digest != digest:
-                        raise ServiceError(
-                            Code.FAILED_PRECONDITION,
-                            "REQUEST_ID_REUSED",
-                            "this request id came before with other contents",
-                            where="request_id",
-                            hint="make a new id for every new request",
-                        )
+                        raise reused_request_id()
                     return _version(self._row(db, earlier.bundle, earlier.version))
             if self._blobs.size(wanted.sha256) is None:
                 raise not_found(wanted.sha256)
@@ -111,7 +105,7 @@ class Records:
                     Code.ALREADY_EXISTS, "VERSION_EXISTS", "the version exists", where=name, hint="choose another"
                 )
             row = {k: v for k, v in vars(wanted).items() if k != "number"}
-            row |= {"labels": json.dumps(dict(wanted.labels)), "created_s": self._clock(), "etag": _etag()}
+            row |= {"labels": json.dumps(dict(wanted.labels)), "created_s": self._clock(), "etag": new_etag()}
             if dry:
                 return _version(type("Row", (), {**row, "number": 0})())
             db.execute(sa.insert(VERSIONS).values(row))
@@ -160,9 +154,9 @@ class Records:
             values["labels"] = json.dumps(dict(values["labels"]))
         with self._engine.connect() as db, db.begin() as transaction:
             row = self._row(db, bundle, version)
-            _check_etag(etag, row.etag)
+            check_etag(etag, row.etag)
             change = sa.update(VERSIONS).where(VERSIONS.c.number == row.number)
-            db.execute(change.values(**values, etag=_etag()))
+            db.execute(change.values(**values, etag=new_etag()))
             found = _version(self._row(db, bundle, version))
             if dry:
                 transaction.rollback()
@@ -177,7 +171,7 @@ class Records:
         """
         with self._engine.begin() as db:
             row = self._row(db, bundle, version)
-            _check_etag(etag, row.etag)
+            check_etag(etag, row.etag)
             used = db.execute(
                 sa.select(CHANNELS.c.channel).where(CHANNELS.c.bundle == bundle, CHANNELS.c.version == version)
             ).scalars()
@@ -235,8 +229,8 @@ class Records:
         with self._engine.connect() as db, db.begin() as transaction:
             self._row(db, bundle, version)
             earlier = _find_channel(db, bundle, channel)
-            _check_etag(etag, NEW if earlier is None else earlier.etag)
-            values = {"version": version, "updated_s": self._clock(), "etag": _etag()}
+            check_etag(etag, NEW if earlier is None else earlier.etag)
+            values = {"version": version, "updated_s": self._clock(), "etag": new_etag()}
             if earlier is None:
                 db.execute(sa.insert(CHANNELS).values(bundle=bundle, channel=channel, previous="", **values))
             elif earlier.version != version:
@@ -333,19 +327,3 @@ def _version(row: Any) -> Version:
         **{name: getattr(row, name) for name in Version.__dataclass_fields__ if name != "labels"},
         labels=json.loads(row.labels),
     )
-
-
-def _check_etag(given: str, current: str) -> None:
-    if given and given != current:
-        raise ServiceError(
-            Code.ABORTED,
-            "ETAG_MISMATCH",
-            "it changed since it was read",
-            where="etag",
-            hint="read it again and decide anew",
-            metadata={"etag": current},
-        )
-
-
-def _etag() -> str:
-    return secrets.token_hex(8)
