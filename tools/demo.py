@@ -228,6 +228,7 @@ def measure_accuracy(bundle: Path, source: Path) -> tuple[list[Any], str]:
     from gossamer._reference import open_reference
     from gossamer.cli._progress import Bar
     from gossamer.person import dataset
+    from gossamer.person.preprocess import as_inputs
     from gossamer.report import AccuracyRow
     from gossamer_runtime import Session
 
@@ -242,7 +243,7 @@ def measure_accuracy(bundle: Path, source: Path) -> tuple[list[Any], str]:
     truth = dataset.labels(rows)
     with Bar(["test photos"]) as bar:
         images = people.images(rows, size=96, progress=lambda done: bar("test photos", done, len(rows)))
-    x = (images.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2)
+    x = as_inputs(images)
     reference = open_reference(source)
     ours, theirs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     with Session(bundle) as session, Bar(["test"]) as bar:

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gossamer._errors import InputError, ModelError, OutputError  # noqa: E402
-from gossamer.person import dataset, latency, records, run_record  # noqa: E402
+from gossamer.person import calibration_inputs, dataset, latency, records, run_record  # noqa: E402
 from gossamer.person.calibration_inputs import calibration_images  # noqa: E402
 from gossamer.person.evaluate import bundle_predictor, evaluate, onnx_predictor  # noqa: E402
 from gossamer.person.models import build, is_prunable  # noqa: E402
@@ -39,7 +39,7 @@ def network(seed=0, sparsity=0.0, name=NETWORK):
 def _few_photos_calibrate():
     """Eight instead of a hundred, for the sake of time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "calibration_images", functools.partial(calibration_images, count=8))
+        patch.setattr(calibration_inputs, "calibration_images", functools.partial(calibration_images, count=8))
         yield
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from gossamer.person.preprocess import INPUT_SIZE
+from gossamer.person.preprocess import INPUT_SIZE, as_inputs
 
 if TYPE_CHECKING:
     from gossamer.person.dataset import PersonDataset
@@ -35,24 +34,16 @@ def agreement(qdq: bytes, people: PersonDataset, split: str = "test", batch: int
     Raises:
         GossamerError: as :func:`gossamer.optimize` and :func:`gossamer.quantize.qat.prepare_qat`.
     """
-    import torch
-
     from gossamer import load, optimize
+    from gossamer.person.quantized import Quantized
     from gossamer.quantize.qat import prepare_qat
     from gossamer_runtime import Session
 
-    snapshot = prepare_qat(load(qdq)).snapshot()
     bundle = optimize(qdq, recipe={"version": 1, "target": {"measure": False}}, key=False)
     photos = people.images(people.select(split), size=INPUT_SIZE)
-    pixels = np.ascontiguousarray(photos.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
-    ours = np.concatenate(
-        [_first(snapshot(torch.from_numpy(x))) for x in np.split(pixels, range(batch, len(pixels), batch))]
-    )
     with Session(bundle.data, verify=False, threads=1) as session:
-        device = np.concatenate([np.asarray(session.run(x[None])).reshape(1, -1) for x in pixels])
+        channels = int(session.inputs[0].shape[1])
+        device = np.concatenate([np.reshape(session.run(x[None]), (1, 2)) for x in as_inputs(photos, channels)])
+    ours = Quantized(prepare_qat(load(qdq)), [], {}, channels).logits(photos, batch)
     same = ours.argmax(axis=1) == device.argmax(axis=1)
-    return Agreement(len(pixels), int(same.sum()), int((ours == device).all(axis=1).sum()))
-
-
-def _first(outputs: Any) -> npt.NDArray[np.float32]:
-    return np.asarray(outputs[0] if isinstance(outputs, (list, tuple)) else outputs)
+    return Agreement(len(photos), int(same.sum()), int((ours == device).all(axis=1).sum()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gossamer.person.preprocess import INPUT_SIZE, to_grey
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, as_inputs
 
 if TYPE_CHECKING:
     from gossamer.person.dataset import PhotoSet
@@ -28,6 +28,9 @@ def calibration_images(people: PhotoSet, channels: int = 3, count: int = CALIBRA
     """
     rows = people.select("train")
     spread = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    photos = people.images([rows[i] for i in spread], size=INPUT_SIZE)
-    pixels = photos.astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
-    return np.ascontiguousarray(to_grey(pixels) if channels == 1 else pixels)
+    return as_inputs(people.images([rows[i] for i in spread], size=INPUT_SIZE), channels)
+
+
+def calibration_samples(people: PhotoSet, channels: int = 3) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """:func:`calibration_images` as :func:`gossamer.optimize` takes samples."""
+    return [{INPUT_NAME: image[None]} for image in calibration_images(people, channels)]

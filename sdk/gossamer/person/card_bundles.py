@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gossamer.person.calibration_inputs import calibration_images
+from gossamer.person.calibration_inputs import calibration_samples
 from gossamer.person.dataset import PersonDataset
 from gossamer.person.evaluate import bundle_predictor, evaluate
-from gossamer.person.preprocess import INPUT_NAME
 
 
 def measured(data: str | Path, model: str | Path, recipes: Sequence[str]) -> list[dict[str, Any]]:
     """Pack ``model`` with each recipe and evaluate the bundle on val and test.
 
     Args:
-        data: folder of person128; its train photos calibrate, see :func:`calibration_images`.
+        data: folder of person128; its train photos calibrate, see :func:`calibration_samples`.
         model: the float32 ONNX file.
         recipes: names or paths of recipes.
 
@@ -27,7 +26,7 @@ def measured(data: str | Path, model: str | Path, recipes: Sequence[str]) -> lis
     from gossamer import optimize
 
     people = PersonDataset(data)
-    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people)]
+    samples = calibration_samples(people)
     out = []
     for recipe in recipes:
         result = optimize(model, recipe=recipe, calibration=samples, key=False)

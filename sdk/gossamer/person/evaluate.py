@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gossamer._errors import GossamerError, ModelError
 from gossamer.person import dataset as data
 from gossamer.person import metrics
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, OUTPUT_NAME, person_probability, to_grey
+from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, OUTPUT_NAME, as_inputs, person_probability, to_grey
 
 Predictor = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
 """float32 [N, 3, 96, 96] (RGB; grey models turn it into luma) in 0..1 to the probability of a person, float64 [N]."""
@@ -98,8 +98,7 @@ def evaluate(
     pixels = people.images(rows, size=INPUT_SIZE)
     score = np.empty(len(rows), dtype=np.float64)
     for start in range(0, len(rows), 64):
-        chunk = pixels[start : start + 64].astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
-        score[start : start + 64] = predict(chunk)
+        score[start : start + 64] = predict(as_inputs(pixels[start : start + 64]))
         if progress is not None:
             progress(min(start + 64, len(rows)), len(rows))
     return metrics.sliced_report(data.labels(rows), score, data.sources(rows), data.areas(rows), threshold)

@@ -46,6 +46,12 @@ def to_grey(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return grey
 
 
+def as_inputs(photos: npt.NDArray[np.uint8], channels: int = 3) -> npt.NDArray[np.float32]:
+    """Photos of the input's size as inputs: uint8 [N, 96, 96, 3] to float32 [N, channels, 96, 96] in 0..1."""
+    pixels = photos.astype(np.float32).transpose(0, 3, 1, 2) / np.float32(255)
+    return np.ascontiguousarray(to_grey(pixels) if channels == 1 else pixels)
+
+
 def manifest_preprocessing(channels: int = 3) -> dict[str, Any]:
     """:func:`preprocess` as data, for the manifest of a bundle and for the model card."""
     return {

@@ -21,12 +21,12 @@ from gossamer._manifest import METADATA_KEY
 from gossamer.person import dataset as data
 from gossamer.person.augment import Augmentation
 from gossamer.person.bank import cumulative, fill
-from gossamer.person.calibration_inputs import calibration_images
+from gossamer.person.calibration_inputs import calibration_samples
 from gossamer.person.ensemble import TeacherEnsemble
 from gossamer.person.models import to_luma
 from gossamer.person.onnx_export import to_onnx
 from gossamer.person.operating_point import fit
-from gossamer.person.preprocess import INPUT_NAME, INPUT_SIZE, model_metadata, person_probability, to_grey
+from gossamer.person.preprocess import INPUT_SIZE, as_inputs, model_metadata, person_probability
 from gossamer.person.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class Quantized:
         snapshot = self.graph.snapshot()
         out = []
         for start in range(0, len(images), batch):
-            pixels = images[start : start + batch].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-            pixels = to_grey(pixels) if self.channels == 1 else np.ascontiguousarray(pixels)
-            logits = snapshot(torch.from_numpy(pixels))
+            logits = snapshot(torch.from_numpy(as_inputs(images[start : start + batch], self.channels)))
             out.append(np.asarray(logits[0] if isinstance(logits, (list, tuple)) else logits, np.float64))
         return np.concatenate(out)
 
@@ -133,7 +131,7 @@ def quantize_aware(
             "steps must be at least 0, batch and views at least 1, own within 0..1", where="QuantizeSettings"
         )
     network.eval()
-    samples = [{INPUT_NAME: image[None]} for image in calibration_images(people, network.channels)]
+    samples = calibration_samples(people, network.channels)
     about = json.dumps(model_metadata(network.name, network.channels), sort_keys=True)
     model = load(to_onnx(network, {METADATA_KEY: about}))
     graph = prepare_qat(model, samples, activation_scales=chosen.scales, keep_zeros=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gossamer._errors import InputError, ModelError
 from gossamer.person import dataset as data
 from gossamer.person import run_record as schema
-from gossamer.person.calibration_inputs import CALIBRATION_PHOTOS, calibration_images
+from gossamer.person.calibration_inputs import CALIBRATION_PHOTOS, calibration_samples
 from gossamer.person.evaluate import Predictor, bundle_predictor, evaluate, onnx_predictor
-from gossamer.person.preprocess import INPUT_NAME, LABELS, model_metadata
+from gossamer.person.preprocess import LABELS, model_metadata
 from gossamer.person.weights import load_network
 
 if TYPE_CHECKING:
+    from gossamer._result import OptimizeResult
     from gossamer.person.models import PersonNet
 
 _RECIPE: dict[str, Any] = {"version": 1, "quantize": {"calibrate": "minmax", "samples": CALIBRATION_PHOTOS}}
@@ -104,6 +105,33 @@ class DecodedPeople(data.PersonDataset):
         return out
 
 
+def pack(
+    model: bytes, title: str, channels: int, samples: Any, target: Mapping[str, Any] | None = None, **manifest: Any
+) -> OptimizeResult:
+    """The unsigned int8 bundle of a trained network, without pruning: the zeros that training left are found.
+
+    Args:
+        model: float32 ONNX, or quantised already.
+        title: name of bundle and recipe.
+        channels: of the input.
+        samples: that calibrate a float model; None for a quantised one.
+        target: of the recipe.
+        **manifest: more for the manifest, as :func:`gossamer.optimize` takes it.
+    """
+    from gossamer import optimize
+
+    return optimize(
+        model,
+        recipe={**_RECIPE, "name": title, "target": dict(target or {})},
+        calibration=samples,
+        key=False,
+        name=title,
+        labels=LABELS,
+        preprocess=model_metadata(title, channels)["preprocess"],
+        **manifest,
+    )
+
+
 def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: str | None = None) -> Measured:
     """Evaluate a network as float (ONNX Runtime) and as int8 bundle (native core) on val and test.
 
@@ -122,7 +150,6 @@ def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: 
         InputError: no such network, or the record would be impossible.
         GossamerError: as :func:`gossamer.optimize`.
     """
-    from gossamer import optimize
     from gossamer.person.onnx_export import to_onnx
 
     path = Path(folder) / run.file
@@ -130,22 +157,8 @@ def measure(people: DecodedPeople, run: Run, *, folder: str | Path = ".", name: 
     content = to_onnx(network)
     quantised = None if run.qdq is None else _read(Path(folder) / run.qdq)
     title = name or Path(run.file).stem
-    calibration = None
-    if quantised is None:
-        calibration = [{INPUT_NAME: image[None]} for image in calibration_images(people, network.channels)]
-
-    def pack(target: dict[str, Any]) -> Any:
-        return optimize(
-            content if quantised is None else quantised,
-            recipe={**_RECIPE, "name": title, "target": target},
-            calibration=calibration,
-            key=False,
-            name=title,
-            labels=LABELS,
-            preprocess=model_metadata(title, network.channels)["preprocess"],
-        )
-
-    result, dense = pack({}), pack(_DENSE)
+    samples = None if quantised is not None else calibration_samples(people, network.channels)
+    result, dense = (pack(quantised or content, title, network.channels, samples, t) for t in ({}, _DENSE))
     floats = _Listening(onnx_predictor(content))
     ints = _Listening(bundle_predictor(result.data, verify=False))
     reports: dict[str, dict[str, Any]] = {"float": {}, "int8": {}}

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gossamer import _atomic
 from gossamer._errors import InputError
-from gossamer.person.preprocess import LABELS
 from gossamer.person.run_record import Record, read_record
 
 LEVELS = {"person-dense": 0.0, "person-75": 0.75, "person-90": 0.9}
@@ -135,12 +132,12 @@ def ship_bundles(
 
 def _packed(data: str | Path, runs: Path, choice: Choice) -> bytes:
     """The bundle of a record once more, under its shipping name and with its numbers; decisions are those recorded."""
-    from gossamer import optimize
     from gossamer.person import dataset
-    from gossamer.person.calibration_inputs import calibration_images
+    from gossamer.person.calibration_inputs import calibration_samples
     from gossamer.person.evaluate import bundle_predictor
     from gossamer.person.onnx_export import to_onnx
-    from gossamer.person.preprocess import INPUT_SIZE, model_metadata
+    from gossamer.person.preprocess import INPUT_SIZE, as_inputs
+    from gossamer.person.records import pack
     from gossamer.person.weights import load_network
 
     record = choice.record
@@ -148,32 +145,23 @@ def _packed(data: str | Path, runs: Path, choice: Choice) -> bytes:
     place = runs.joinpath(*folder.split("__")) if folder else runs
     people = dataset.PersonDataset(data)
     network = load_network(place / f"{stem}.pt", record.network)
-    model = to_onnx(network)
-    calibration = None
-    if record.quantization == "qat":
-        model = (place / f"{stem}.qdq.onnx").read_bytes()
-    else:
-        calibration = [{"image": image[None]} for image in calibration_images(people, network.channels)]
+    trained = record.quantization == "qat"
     report = record.int8.test.all
-    result = optimize(
-        model,
-        recipe={"version": 1, "name": choice.name, "quantize": {"calibrate": "minmax", "samples": 100}},
-        calibration=calibration,
-        key=False,
-        name=choice.name,
+    result = pack(
+        (place / f"{stem}.qdq.onnx").read_bytes() if trained else to_onnx(network),
+        choice.name,
+        network.channels,
+        None if trained else calibration_samples(people, network.channels),
         version="1",
         license="Apache-2.0",
-        labels=LABELS,
-        preprocess=model_metadata(choice.name, network.channels)["preprocess"],
         metrics=[
             _metric("balanced_accuracy_percent", report.balanced_accuracy.value),
             _metric("tpr_percent", report.tpr.value),
             _metric("tnr_percent", report.tnr.value),
         ],
     )
-    pixels = people.images(people.select("test"), size=INPUT_SIZE).transpose(0, 3, 1, 2)
-    inputs = pixels.astype(np.float32) / np.float32(255)
-    called = bundle_predictor(result.data, verify=False)(inputs) >= 0.5
+    photos = people.images(people.select("test"), size=INPUT_SIZE)
+    called = bundle_predictor(result.data, verify=False)(as_inputs(photos)) >= 0.5
     recorded = called if record.calls is None else record.calls.test.bits("int8")
     if (called != recorded).any():
         raise InputError(
