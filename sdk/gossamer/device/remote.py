@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class Remote:
                     best, waits = offset, 0
                 upload = _Upload(self, chunk, data, sha, offset, stage_only, inputs, progress)
                 try:
-                    response = self._call(self._stub.Flash, upload, LONG_SECONDS)
+                    response = self._call(self._stub.Flash, iter(upload), LONG_SECONDS)
                 finally:
                     sent += upload.sent
             except UnreachableError:
@@ -229,52 +230,36 @@ class Remote:
         return channel
 
 
+@dataclass
 class _Upload:
     """The messages of one Flash call. ``sent``: bytes handed over."""
 
-    def __init__(
-        self,
-        device: Remote,
-        chunk_bytes: int,
-        data: bytes,
-        sha: str,
-        offset: int,
-        stage_only: bool,
-        inputs: Sequence[bytes],
-        progress: Progress | None,
-    ) -> None:
-        self.sent = 0
-        self._messages = self._make(device, chunk_bytes, data, sha, offset, stage_only, inputs, progress)
+    device: Remote
+    chunk_bytes: int
+    data: bytes
+    sha: str
+    offset: int
+    stage_only: bool
+    inputs: Sequence[bytes]
+    progress: Progress | None
+    sent: int = 0
 
     def __iter__(self) -> Iterator[pb.FlashRequest]:
-        return self._messages
-
-    def __next__(self) -> pb.FlashRequest:
-        return next(self._messages)
-
-    def _make(
-        self,
-        device: Remote,
-        chunk_bytes: int,
-        data: bytes,
-        sha: str,
-        offset: int,
-        stage_only: bool,
-        inputs: Sequence[bytes],
-        progress: Progress | None,
-    ) -> Iterator[pb.FlashRequest]:
-        pb = device._pb
-        yield pb.FlashRequest(
-            header=pb.FlashHeader(
-                sha256=sha, total_bytes=len(data), offset=offset, stage_only=stage_only, trial_inputs=list(inputs)
-            )
+        pb = self.device._pb
+        header = pb.FlashHeader(
+            sha256=self.sha,
+            total_bytes=len(self.data),
+            offset=self.offset,
+            stage_only=self.stage_only,
+            trial_inputs=list(self.inputs),
         )
-        for at in range(offset, len(data), chunk_bytes):
-            chunk = data[at : at + chunk_bytes]
+        yield pb.FlashRequest(header=header)
+        for at in range(self.offset, len(self.data), self.chunk_bytes):
+            chunk = self.data[at : at + self.chunk_bytes]
             yield pb.FlashRequest(chunk=chunk)
             self.sent += len(chunk)
-            if progress is not None:
-                progress(at + len(chunk), len(data))
+            if self.progress is not None:
+                self.progress(at + len(chunk), len(self.data))
 
 
 def _bytes(path: str, what: str) -> bytes:
