@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.fleet.authority import Authority
 from tools.bench_registry import rss_mb
+from tools.serving import serving
 
 SPEEDUP = 10
 INTERVAL_S = 60 / SPEEDUP
@@ -144,20 +144,12 @@ def main() -> int:
             check=True,
         )
         settings = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"', "server.tokens=required"]
-        settings += ["server.device_bind=127.0.0.1:0", "server.log_level=WARNING", "server.max_concurrent_calls=5000"]
-        command = [*gossamer, "serve", "registry", "fleet", "--data", f"{folder}/data", "--bind", "127.0.0.1:0"]
-        for setting in settings:
-            command += ["--set", setting]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            found = re.findall(r":(\d+)", server.stdout.readline())
+        settings += ["server.device_bind=127.0.0.1:0", "server.max_concurrent_calls=5000"]
+        with serving(["registry", "fleet"], folder / "data", settings) as (pid, ports):
             Authority(folder / "data" / "fleet")  # fails here where the server made none
-            ports = int(found[0]), int(found[1])
-            asyncio.run(measure(server.pid, ports, roots, made.stdout.strip(), options.devices, options.seconds))
-        finally:
-            server.terminate()
-            server.wait()
+            asyncio.run(
+                measure(pid, (ports[0], ports[1]), roots, made.stdout.strip(), options.devices, options.seconds)
+            )
     return 0
 
 

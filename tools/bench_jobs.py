@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from gossamer._proto.v1 import optimizer_pb2 as pb
 from gossamer._proto.v1 import optimizer_pb2_grpc as rpc
 from gossamer.client import AsyncClient
 from gossamer.person import model_path
+from tools.serving import serving
 
 RECIPE = "version: 1\nsparsify: {pattern: 1x4, sparsity: 0.75}\ntarget: {measure: false}\n"
 
@@ -76,27 +76,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--slots", type=int, default=1, help="jobs that run at a time")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        command = [
-            sys.executable,
-            "-m",
-            "gossamer",
-            "serve",
-            "registry",
-            "optimizer",
-            "--data",
-            str(Path(name) / "data"),
-        ]
-        command += ["--bind", "127.0.0.1:0", "--set", "server.log_level=WARNING"]
-        command += ["--set", f"optimizer.slots={options.slots}"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline().rpartition(":")[2])
-            print(json.dumps(asyncio.run(measure(f"127.0.0.1:{port}", options.jobs, options.clients))))
-        finally:
-            server.terminate()
-            server.wait()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serving(["registry", "optimizer"], Path(name) / "data", [f"optimizer.slots={options.slots}"]) as (_, ports),
+    ):
+        print(json.dumps(asyncio.run(measure(f"127.0.0.1:{ports[0]}", options.jobs, options.clients))))
     return 0
 
 

@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import grpc
 
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
+from tools.serving import serving
 
 CHUNK = 2 << 20
 OPTIONS = [("grpc.max_receive_message_length", 8 << 20), ("grpc.max_send_message_length", 8 << 20)]
@@ -125,14 +125,10 @@ def main() -> int:
     base = os.urandom(1_000_000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "gossamer", "serve", "registry", "--data", f"{folder}/data"]
-        command += ["--bind", "127.0.0.1:0", "--set", "server.log_level=WARNING"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline().rpartition(":")[2])
+        with serving(["registry"], folder / "data") as (pid, ports):
+            port = ports[0]
             transfer(port, base)
-            before = rss_mb(server.pid)
+            before = rss_mb(pid)
             for i in range(options.rounds):
                 data = i.to_bytes(8, "little") + base[8:] + base * (options.mb - 1)
                 plain = tcp_copy(folder, data)
@@ -144,14 +140,11 @@ def main() -> int:
                     "download_MBps": down,
                 }
                 print(json.dumps({k: round(v, 1) for k, v in record.items()}), flush=True)
-            grown = rss_mb(server.pid, peak=True) - before
+            grown = rss_mb(pid, peak=True) - before
             print(json.dumps({"server_rss_MB": round(before, 1), "peak_growth_MB": round(grown, 1)}))
             times = asyncio.run(many_clients(port, options.clients, 5))
             p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
             print(json.dumps({"clients": options.clients, "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}))
-        finally:
-            server.terminate()
-            server.wait()
     return 0
 
 
