@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import open_database
 from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.etags import new_etag
 from gossamer_services.fleet import selector
-from gossamer_services.fleet.devices import Devices, etag
+from gossamer_services.fleet.devices import Devices
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.tables import DEVICES, TABLES
 from tests.services.postgres import url
@@ -49,7 +50,7 @@ class World:
                         enrolled_s=0.0,
                         heartbeat_s=0.0,
                         certificate_ends_s=0.0,
-                        etag=etag(),
+                        etag=new_etag(),
                         **empty,
                     )
                 )
