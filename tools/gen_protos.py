@@ -36,7 +36,7 @@ TARGETS = (
     Target(
         ROOT / "device_runtime" / "gossamer_runtime" / "agent" / "_proto",
         "gossamer_runtime.agent._proto",
-        names=("device",),
+        names=("device", "fleet", "profile", "registry"),
     ),
 )
 

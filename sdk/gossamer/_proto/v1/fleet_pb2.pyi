@@ -30,6 +30,14 @@ class RolloutState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLOUT_STATE_ROLLING_BACK: _ClassVar[RolloutState]
     ROLLOUT_STATE_COMPLETED: _ClassVar[RolloutState]
     ROLLOUT_STATE_ROLLED_BACK: _ClassVar[RolloutState]
+
+class ProfileRunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROFILE_RUN_STATE_UNSPECIFIED: _ClassVar[ProfileRunState]
+    PROFILE_RUN_STATE_WAITING: _ClassVar[ProfileRunState]
+    PROFILE_RUN_STATE_RUNNING: _ClassVar[ProfileRunState]
+    PROFILE_RUN_STATE_DONE: _ClassVar[ProfileRunState]
+    PROFILE_RUN_STATE_FAILED: _ClassVar[ProfileRunState]
 DEVICE_STATE_UNSPECIFIED: DeviceState
 DEVICE_STATE_EMPTY: DeviceState
 DEVICE_STATE_RUNNING: DeviceState
@@ -42,6 +50,11 @@ ROLLOUT_STATE_HALTED: RolloutState
 ROLLOUT_STATE_ROLLING_BACK: RolloutState
 ROLLOUT_STATE_COMPLETED: RolloutState
 ROLLOUT_STATE_ROLLED_BACK: RolloutState
+PROFILE_RUN_STATE_UNSPECIFIED: ProfileRunState
+PROFILE_RUN_STATE_WAITING: ProfileRunState
+PROFILE_RUN_STATE_RUNNING: ProfileRunState
+PROFILE_RUN_STATE_DONE: ProfileRunState
+PROFILE_RUN_STATE_FAILED: ProfileRunState
 
 class Device(_message.Message):
     __slots__ = ("name", "display_name", "labels", "facts", "desired_version", "status", "enroll_time", "heartbeat_time", "certificate_expire_time", "holder", "etag")
@@ -154,14 +167,32 @@ class EnrollDeviceRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ..., certificate_request_pem: _Optional[str] = ..., facts: _Optional[_Union[DeviceFacts, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class EnrollDeviceResponse(_message.Message):
-    __slots__ = ("device", "certificate_pem", "authority_pem")
+    __slots__ = ("device", "certificate_pem", "authority_pem", "device_address")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_PEM_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     certificate_pem: str
     authority_pem: str
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., certificate_pem: _Optional[str] = ..., authority_pem: _Optional[str] = ...) -> None: ...
+    device_address: str
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., certificate_pem: _Optional[str] = ..., authority_pem: _Optional[str] = ..., device_address: _Optional[str] = ...) -> None: ...
+
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ("name", "certificate_request_pem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_PEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    certificate_request_pem: str
+    def __init__(self, name: _Optional[str] = ..., certificate_request_pem: _Optional[str] = ...) -> None: ...
+
+class RenewCertificateResponse(_message.Message):
+    __slots__ = ("certificate_pem", "expire_time")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, certificate_pem: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("name", "status", "facts")
@@ -174,16 +205,18 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., facts: _Optional[_Union[DeviceFacts, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("desired_version", "desired_sha256", "desired_bytes", "interval")
+    __slots__ = ("desired_version", "desired_sha256", "desired_bytes", "interval", "profile_run")
     DESIRED_VERSION_FIELD_NUMBER: _ClassVar[int]
     DESIRED_SHA256_FIELD_NUMBER: _ClassVar[int]
     DESIRED_BYTES_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
     desired_version: str
     desired_sha256: str
     desired_bytes: int
     interval: _duration_pb2.Duration
-    def __init__(self, desired_version: _Optional[str] = ..., desired_sha256: _Optional[str] = ..., desired_bytes: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    profile_run: ProfileRun
+    def __init__(self, desired_version: _Optional[str] = ..., desired_sha256: _Optional[str] = ..., desired_bytes: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ...) -> None: ...
 
 class GetDeviceRequest(_message.Message):
     __slots__ = ("name",)
@@ -391,13 +424,93 @@ class RollBackRolloutResponse(_message.Message):
     rollout: Rollout
     def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
 
+class ProfileRun(_message.Message):
+    __slots__ = ("name", "lease", "device", "version", "bundle_sha256", "bundle_bytes", "runs", "warmup_runs", "state", "profile", "failure_reason", "failure_message", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_RUNS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    lease: str
+    device: str
+    version: str
+    bundle_sha256: str
+    bundle_bytes: int
+    runs: int
+    warmup_runs: int
+    state: ProfileRunState
+    profile: str
+    failure_reason: str
+    failure_message: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., lease: _Optional[str] = ..., device: _Optional[str] = ..., version: _Optional[str] = ..., bundle_sha256: _Optional[str] = ..., bundle_bytes: _Optional[int] = ..., runs: _Optional[int] = ..., warmup_runs: _Optional[int] = ..., state: _Optional[_Union[ProfileRunState, str]] = ..., profile: _Optional[str] = ..., failure_reason: _Optional[str] = ..., failure_message: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class CreateProfileRunRequest(_message.Message):
+    __slots__ = ("lease", "version", "runs", "warmup_runs", "request_id")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_RUNS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    version: str
+    runs: int
+    warmup_runs: int
+    request_id: str
+    def __init__(self, lease: _Optional[str] = ..., version: _Optional[str] = ..., runs: _Optional[int] = ..., warmup_runs: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CreateProfileRunResponse(_message.Message):
+    __slots__ = ("profile_run",)
+    PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
+    profile_run: ProfileRun
+    def __init__(self, profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ...) -> None: ...
+
+class GetProfileRunRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetProfileRunResponse(_message.Message):
+    __slots__ = ("profile_run",)
+    PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
+    profile_run: ProfileRun
+    def __init__(self, profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ...) -> None: ...
+
+class FailProfileRunRequest(_message.Message):
+    __slots__ = ("name", "failure_reason", "failure_message")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    failure_reason: str
+    failure_message: str
+    def __init__(self, name: _Optional[str] = ..., failure_reason: _Optional[str] = ..., failure_message: _Optional[str] = ...) -> None: ...
+
+class FailProfileRunResponse(_message.Message):
+    __slots__ = ("profile_run",)
+    PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
+    profile_run: ProfileRun
+    def __init__(self, profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ...) -> None: ...
+
 class CreateProfileRequest(_message.Message):
-    __slots__ = ("profile", "request_id")
+    __slots__ = ("profile", "request_id", "profile_run")
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
     profile: _profile_pb2.ProfileRecord
     request_id: str
-    def __init__(self, profile: _Optional[_Union[_profile_pb2.ProfileRecord, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    profile_run: str
+    def __init__(self, profile: _Optional[_Union[_profile_pb2.ProfileRecord, _Mapping]] = ..., request_id: _Optional[str] = ..., profile_run: _Optional[str] = ...) -> None: ...
 
 class CreateProfileResponse(_message.Message):
     __slots__ = ("profile",)

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class FleetServiceStub:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
-    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
     (CERTIFICATE_REVOKED) in every call.
     """
 
@@ -52,6 +52,11 @@ class FleetServiceStub:
                 '/gossamer.v1.FleetService/Heartbeat',
                 request_serializer=gossamer_dot_v1_dot_fleet__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=gossamer_dot_v1_dot_fleet__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/gossamer.v1.FleetService/RenewCertificate',
+                request_serializer=gossamer_dot_v1_dot_fleet__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=gossamer_dot_v1_dot_fleet__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
         self.GetDevice = channel.unary_unary(
                 '/gossamer.v1.FleetService/GetDevice',
@@ -108,6 +113,21 @@ class FleetServiceStub:
                 request_serializer=gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutRequest.SerializeToString,
                 response_deserializer=gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutResponse.FromString,
                 _registered_method=True)
+        self.CreateProfileRun = channel.unary_unary(
+                '/gossamer.v1.FleetService/CreateProfileRun',
+                request_serializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunRequest.SerializeToString,
+                response_deserializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunResponse.FromString,
+                _registered_method=True)
+        self.GetProfileRun = channel.unary_unary(
+                '/gossamer.v1.FleetService/GetProfileRun',
+                request_serializer=gossamer_dot_v1_dot_fleet__pb2.GetProfileRunRequest.SerializeToString,
+                response_deserializer=gossamer_dot_v1_dot_fleet__pb2.GetProfileRunResponse.FromString,
+                _registered_method=True)
+        self.FailProfileRun = channel.unary_unary(
+                '/gossamer.v1.FleetService/FailProfileRun',
+                request_serializer=gossamer_dot_v1_dot_fleet__pb2.FailProfileRunRequest.SerializeToString,
+                response_deserializer=gossamer_dot_v1_dot_fleet__pb2.FailProfileRunResponse.FromString,
+                _registered_method=True)
         self.CreateProfile = channel.unary_unary(
                 '/gossamer.v1.FleetService/CreateProfile',
                 request_serializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRequest.SerializeToString,
@@ -127,8 +147,8 @@ class FleetServiceStub:
 
 class FleetServiceServicer:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
-    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
     (CERTIFICATE_REVOKED) in every call.
     """
 
@@ -154,6 +174,15 @@ class FleetServiceServicer:
     def Heartbeat(self, request, context):
         """A device says how it is and hears what it should run.
         OK: the desired state. INVALID_ARGUMENT: name is malformed. NOT_FOUND (DEVICE_NOT_FOUND): it was removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewCertificate(self, request, context):
+        """A device gets a new certificate for the key that it has, before the old one ends. The old one stays good until its end.
+        OK: the certificate. INVALID_ARGUMENT: name or the certificate request is malformed, or its signature is wrong.
+        NOT_FOUND (DEVICE_NOT_FOUND): it was removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,7 +231,7 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseDevice(self, request, context):
-        """Give a held device back.
+        """Give a held device back. Its profile runs that have not ended fail with the reason CANCELLED.
         OK: it is free, or the lease had expired. INVALID_ARGUMENT: lease is malformed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -253,10 +282,38 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateProfileRun(self, request, context):
+        """Ask a held device for a profile. It hears of it with its next heartbeat; while a device is held these come about once a
+        second.
+        OK: the run, waiting; the same again for the same request_id. INVALID_ARGUMENT: lease or version is malformed, runs or
+        warmup_runs is out of range. NOT_FOUND (LEASE_NOT_FOUND): the lease was given back or expired. VERSION_NOT_FOUND.
+        FAILED_PRECONDITION (REQUEST_ID_REUSED): this request_id came before with another run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfileRun(self, request, context):
+        """OK. INVALID_ARGUMENT: name is malformed. NOT_FOUND (PROFILE_RUN_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FailProfileRun(self, request, context):
+        """A device says that it cannot make a profile that it was asked for.
+        OK: the run, failed; a run that has ended stays as it is. INVALID_ARGUMENT: name is malformed.
+        NOT_FOUND (PROFILE_RUN_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateProfile(self, request, context):
-        """Store a profile that a device made.
-        OK: the record; the same again for the same request_id. INVALID_ARGUMENT: bundle_sha256 is malformed, or a time is
-        negative or not a number.
+        """Store a profile that a device made, by itself or because a profile run asked for it.
+        OK: the record; the same again for the same request_id, or when the profile run has its profile already.
+        INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, or a time is negative or not a number.
+        NOT_FOUND (PROFILE_RUN_NOT_FOUND). FAILED_PRECONDITION (PROFILE_RUN_ENDED): nobody waits for this profile any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -294,6 +351,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.Heartbeat,
                     request_deserializer=gossamer_dot_v1_dot_fleet__pb2.HeartbeatRequest.FromString,
                     response_serializer=gossamer_dot_v1_dot_fleet__pb2.HeartbeatResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=gossamer_dot_v1_dot_fleet__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=gossamer_dot_v1_dot_fleet__pb2.RenewCertificateResponse.SerializeToString,
             ),
             'GetDevice': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDevice,
@@ -350,6 +412,21 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     request_deserializer=gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutRequest.FromString,
                     response_serializer=gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutResponse.SerializeToString,
             ),
+            'CreateProfileRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateProfileRun,
+                    request_deserializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunRequest.FromString,
+                    response_serializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunResponse.SerializeToString,
+            ),
+            'GetProfileRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfileRun,
+                    request_deserializer=gossamer_dot_v1_dot_fleet__pb2.GetProfileRunRequest.FromString,
+                    response_serializer=gossamer_dot_v1_dot_fleet__pb2.GetProfileRunResponse.SerializeToString,
+            ),
+            'FailProfileRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.FailProfileRun,
+                    request_deserializer=gossamer_dot_v1_dot_fleet__pb2.FailProfileRunRequest.FromString,
+                    response_serializer=gossamer_dot_v1_dot_fleet__pb2.FailProfileRunResponse.SerializeToString,
+            ),
             'CreateProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateProfile,
                     request_deserializer=gossamer_dot_v1_dot_fleet__pb2.CreateProfileRequest.FromString,
@@ -375,8 +452,8 @@ def add_FleetServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
-    the one-time token in its request alone; Heartbeat and CreateProfile need the device's own certificate and end with
-    PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
+    the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed is UNAUTHENTICATED
     (CERTIFICATE_REVOKED) in every call.
     """
 
@@ -451,6 +528,33 @@ class FleetService:
             '/gossamer.v1.FleetService/Heartbeat',
             gossamer_dot_v1_dot_fleet__pb2.HeartbeatRequest.SerializeToString,
             gossamer_dot_v1_dot_fleet__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossamer.v1.FleetService/RenewCertificate',
+            gossamer_dot_v1_dot_fleet__pb2.RenewCertificateRequest.SerializeToString,
+            gossamer_dot_v1_dot_fleet__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -748,6 +852,87 @@ class FleetService:
             '/gossamer.v1.FleetService/RollBackRollout',
             gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutRequest.SerializeToString,
             gossamer_dot_v1_dot_fleet__pb2.RollBackRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateProfileRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossamer.v1.FleetService/CreateProfileRun',
+            gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunRequest.SerializeToString,
+            gossamer_dot_v1_dot_fleet__pb2.CreateProfileRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfileRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossamer.v1.FleetService/GetProfileRun',
+            gossamer_dot_v1_dot_fleet__pb2.GetProfileRunRequest.SerializeToString,
+            gossamer_dot_v1_dot_fleet__pb2.GetProfileRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FailProfileRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossamer.v1.FleetService/FailProfileRun',
+            gossamer_dot_v1_dot_fleet__pb2.FailProfileRunRequest.SerializeToString,
+            gossamer_dot_v1_dot_fleet__pb2.FailProfileRunResponse.FromString,
             options,
             channel_credentials,
             insecure,
