@@ -27,14 +27,14 @@ from gossamer_runtime._errors import (
 from gossamer_runtime._version import __version__
 
 if TYPE_CHECKING:
+    from gossamer_runtime._figures import OpTime as OpTime
     from gossamer_runtime._native import detect_isa as detect_isa
-    from gossamer_runtime._profile import OpTime as OpTime
     from gossamer_runtime._profile import Profile as Profile
     from gossamer_runtime._session import Port as Port
     from gossamer_runtime._session import Session as Session
 
 _LAZY = {
-    "OpTime": "gossamer_runtime._profile",
+    "OpTime": "gossamer_runtime._figures",
     "Port": "gossamer_runtime._session",
     "Profile": "gossamer_runtime._profile",
     "Session": "gossamer_runtime._session",

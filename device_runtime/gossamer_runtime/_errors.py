@@ -20,8 +20,6 @@ The number is ``exit_code``, what the ``gossamer`` command ends with.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class GossamerError(Exception):
     """Base of every error raised on purpose.
@@ -32,7 +30,7 @@ class GossamerError(Exception):
         hint: what to do about it.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
