@@ -132,11 +132,18 @@ class Records:
             return _version(self._row(db, bundle, version))
 
     @repeated
-    def versions(self, bundle: str, before: int | None, limit: int) -> list[Version]:
-        """At most ``limit`` versions of a bundle (empty: of all), newest first, older than number ``before``."""
+    def versions(self, bundle: str, before: int | None, limit: int, *, sha256: str = "") -> list[Version]:
+        """At most ``limit`` versions, newest first, older than number ``before``.
+
+        Args:
+            bundle: of this bundle; empty: of all.
+            sha256: with these bytes; empty: whatever their bytes.
+        """
         query = sa.select(VERSIONS).order_by(VERSIONS.c.number.desc()).limit(limit)
         if bundle:
             query = query.where(VERSIONS.c.bundle == bundle)
+        if sha256:
+            query = query.where(VERSIONS.c.sha256 == sha256)
         if before is not None:
             query = query.where(VERSIONS.c.number < before)
         with self._reader.begin() as db:
@@ -275,13 +282,10 @@ class Records:
             live = sa.select(LEASES.c.owner).where(LEASES.c.sha256 == sha256, LEASES.c.expires_s > self._clock())
             return db.execute(live.limit(1)).first() is not None
 
-    @repeated
     def name_of(self, sha256: str) -> str:
         """Resource name of the newest version with these bytes; empty: there is none."""
-        newest = sa.select(VERSIONS).where(VERSIONS.c.sha256 == sha256).order_by(VERSIONS.c.number.desc()).limit(1)
-        with self._reader.begin() as db:
-            row = db.execute(newest).first()
-        return version_name(row.bundle, row.version) if row is not None else ""
+        newest = self.versions("", None, 1, sha256=sha256)
+        return version_name(newest[0].bundle, newest[0].version) if newest else ""
 
     @repeated
     def end_leases(self) -> None:

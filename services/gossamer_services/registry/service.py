@@ -176,11 +176,13 @@ class Registry(rpc.RegistryServiceServicer):
         return pb.GetVersionResponse(version=_version(await self._run(self.records.version, bundle, version)))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
-        size, question = page_size(request.page_size), ["versions", request.bundle]
+        size, question = page_size(request.page_size), ["versions", request.bundle, request.sha256]
         if request.bundle:
             names.check_name(request.bundle, "bundle")
+        if request.sha256:
+            names.check_digest(request.sha256)
         before = read_token(request.page_token, question)
-        found = await self._run(self.records.versions, request.bundle, before, size + 1)
+        found = await self._run(self.records.versions, request.bundle, before, size + 1, sha256=request.sha256)
         answer = pb.ListVersionsResponse(versions=[_version(v) for v in found[:size]])
         if len(found) > size:
             answer.next_page_token = write_token(found[size - 1].number, question)

@@ -239,7 +239,14 @@ def test_versions(tmp_path, bundle):
                 if not (token := page.next_page_token):
                     break
             assert names == ["2.3", "2.2", "2.1", "2.0", "1.0"]
-            for bad in ({"page_size": -1}, {"page_token": "zzz"}, {"page_token": "MS5h"}, {"bundle": "a/b"}):
+            page = await stub.ListVersions(pb.ListVersionsRequest(sha256=made.sha256, page_size=2))
+            assert [v.name[-3:] for v in page.versions] == ["2.3", "2.2"]
+            with refused(Code.INVALID_ARGUMENT, "BAD_FIELD"):  # a token of another question
+                await stub.ListVersions(pb.ListVersionsRequest(page_token=page.next_page_token))
+            assert not (await stub.ListVersions(pb.ListVersionsRequest(sha256="0" * 64))).versions
+            for bad in (
+                {"page_size": -1}, {"page_token": "zzz"}, {"page_token": "MS5h"}, {"bundle": "a/b"}, {"sha256": "a"}
+            ):  # fmt: skip
                 with refused(Code.INVALID_ARGUMENT, "BAD_FIELD"):
                     await stub.ListVersions(pb.ListVersionsRequest(**bad))
             for name in ("", "bundles/x", "bundles/../versions/1", "bundles/a/versions/..", "bundles/a/channels/beta"):

@@ -205,18 +205,20 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., facts: _Optional[_Union[DeviceFacts, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("desired_version", "desired_sha256", "desired_bytes", "interval", "profile_run")
+    __slots__ = ("desired_version", "desired_sha256", "desired_bytes", "interval", "profile_run", "registry_address")
     DESIRED_VERSION_FIELD_NUMBER: _ClassVar[int]
     DESIRED_SHA256_FIELD_NUMBER: _ClassVar[int]
     DESIRED_BYTES_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     PROFILE_RUN_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     desired_version: str
     desired_sha256: str
     desired_bytes: int
     interval: _duration_pb2.Duration
     profile_run: ProfileRun
-    def __init__(self, desired_version: _Optional[str] = ..., desired_sha256: _Optional[str] = ..., desired_bytes: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ...) -> None: ...
+    registry_address: str
+    def __init__(self, desired_version: _Optional[str] = ..., desired_sha256: _Optional[str] = ..., desired_bytes: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., profile_run: _Optional[_Union[ProfileRun, _Mapping]] = ..., registry_address: _Optional[str] = ...) -> None: ...
 
 class GetDeviceRequest(_message.Message):
     __slots__ = ("name",)

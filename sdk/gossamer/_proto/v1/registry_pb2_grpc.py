@@ -211,7 +211,7 @@ class RegistryServiceServicer:
 
     def ListVersions(self, request, context):
         """Versions of one bundle, or of all, newest first.
-        OK: a page. INVALID_ARGUMENT: bundle or page_token is malformed, or page_size is negative.
+        OK: a page. INVALID_ARGUMENT: bundle, sha256 or page_token is malformed, or page_size is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
