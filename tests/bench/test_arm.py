@@ -13,6 +13,7 @@ import pytest
 
 from tools import build_native
 from tools.bench import arm, arm_count, arm_loops, arm_peer, arm_root
+from tools.emulation import parts
 
 LOG = b"""----------------
 IN: main
@@ -123,7 +124,7 @@ def test_a_missing_system_is_named(tmp_path: Path) -> None:
 
 
 def test_processor_of_the_emulated_system(tmp_path: Path) -> None:
-    (tmp_path / "system").mkdir()
+    parts.debian_folder(tmp_path).mkdir()
     for cpu, part, dot in (("cortex-a76", "0xd0b", True), ("cortex-a72", "0xd08", False)):
         text = (arm_root.set_processor(cpu, tmp_path) / "proc" / "cpuinfo").read_text()
         assert f"CPU part\t: {part}" in text

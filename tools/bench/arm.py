@@ -3,8 +3,8 @@
 ``python -m tools.bench arm``. Proxies, not times: instructions say how much a core has to do, not how fast it does it,
 and llvm-mca knows the pipelines but no memory. Gossamer's profiler (static, aarch64) runs each bundle twice under
 qemu-aarch64; the second inference counts. LiteRT (the .tflite of the same graph, dense) runs in an aarch64 Python in
-the same emulator; ``--setup`` makes that system once (debootstrap: root, network); a few minutes are spent counting it
-and the count is kept. Cortex-A76 has a dot product, Cortex-A72 (a Raspberry Pi 4) has not.
+the same emulator; ``--setup`` makes that system once (debootstrap: root or fakeroot, network); a few minutes are spent
+counting it and the count is kept. Cortex-A76 has a dot product, Cortex-A72 (a Raspberry Pi 4) has not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 from tools.bench import arm_loops, arm_peer, arm_root, models
 from tools.bench.arm_count import CountError, Profile, count, emulator
 from tools.bench.table import SHORT, targets
+from tools.emulation.parts import UnavailableError
 
 MODEL = "mobilenet_v1"
 PEER = "litert"
@@ -54,7 +55,7 @@ def litert(model: Path, cpu: str) -> dict[str, Any]:
             raise CountError(missing)
         system = arm_root.set_processor(cpu)
         command = [str(system / "usr" / "bin" / "python3.11"), "-S", str(Path(arm_peer.__file__)), str(model)]
-        env = {"PYTHONPATH": str(arm_root.FOLDER / "site")}
+        env = {"PYTHONPATH": str(arm_root.site())}
         found = count(command, cpu=cpu, root=system, marker=arm_peer.MARKER, stretches=2, env=env)[1]
         kept[key] = {"instructions": found.total, "mix": dict(found.mnemonics().most_common(12))}
         PEER_COUNTS.write_text(json.dumps(kept, indent=1) + "\n")
@@ -183,7 +184,7 @@ def main(
     if setup:
         try:
             arm_root.make(say=click.echo)
-        except RuntimeError as error:
+        except UnavailableError as error:
             raise click.ClickException(str(error)) from error
         return
     click.echo("Proxies under emulation: no ARM hardware was met.")

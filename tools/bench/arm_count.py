@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.emulation import parts
+
 CHUNK = 1 << 22
 _SECTION = re.compile(rb"IN: ([^\n]*)\n((?:0x[^\n]*\n)+)")
 _SDOT = ((0xBFE0FC00, 0x0E809400), (0xBFC0F400, 0x0F80E000))
@@ -195,10 +197,7 @@ def count(command: Sequence[str], *, cpu: str, root: Path | None = None, marker:
 
 def emulator() -> str:
     """Path of qemu-user for aarch64; ``CountError`` says what to install."""
-    import shutil
-
-    for name in ("qemu-aarch64-static", "qemu-aarch64"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise CountError("qemu-aarch64-static is missing: apt-get install qemu-user-static")
+    try:
+        return parts.emulator()
+    except parts.UnavailableError as e:
+        raise CountError(str(e)) from e
