@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
-from gossamer_services.fleet.authority import Authority
 from tools.bench_registry import rss_mb
 from tools.serving import serving
 
@@ -99,17 +98,17 @@ async def beat(port: int, roots: bytes, device: tuple[str, bytes, bytes], until:
 
 
 async def measure(
-    pid: int, ports: tuple[int, int], roots: bytes, token: str, counts: list[int], seconds: float
+    pid: int, ports: tuple[int, int], roots: tuple[bytes, bytes], token: str, counts: list[int], seconds: float
 ) -> None:
-    """Print a record for every number of devices."""
+    """Print a record for every number of devices; ports of people and of devices, and the authorities of both."""
     metadata = (("authorization", f"Bearer {token}"),)
-    async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", grpc.ssl_channel_credentials(roots)) as channel:
+    async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", grpc.ssl_channel_credentials(roots[0])) as channel:
         devices = await enrol(rpc.FleetServiceStub(channel), metadata, max(counts) // SPEEDUP)
     for count in counts:
         times: list[float] = []
         settle = 2 * INTERVAL_S  # connections are made, and what was never heard before is written
         until = time.monotonic() + settle + seconds
-        tasks = [asyncio.create_task(beat(ports[1], roots, d, until, times)) for d in devices[: count // SPEEDUP]]
+        tasks = [asyncio.create_task(beat(ports[1], roots[1], d, until, times)) for d in devices[: count // SPEEDUP]]
         await asyncio.sleep(settle)
         times.clear()
         start, used = time.monotonic(), cpu_s(pid)
@@ -146,10 +145,9 @@ def main() -> int:
         settings = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"', "server.tokens=required"]
         settings += ["server.device_bind=127.0.0.1:0", "server.max_concurrent_calls=5000"]
         with serving(["registry", "fleet"], folder / "data", settings) as (pid, ports):
-            Authority(folder / "data" / "fleet")  # fails here where the server made none
-            asyncio.run(
-                measure(pid, (ports[0], ports[1]), roots, made.stdout.strip(), options.devices, options.seconds)
-            )
+            both = roots, (folder / "data" / "fleet" / "authority.crt").read_bytes()
+            token = made.stdout.strip()
+            asyncio.run(measure(pid, (ports[0], ports[1]), both, token, options.devices, options.seconds))
     return 0
 
 

@@ -17,8 +17,10 @@ from gossamer_services.common.server import Server, Service, check
 from gossamer_services.common.tokens import TABLES as TOKEN_TABLES
 from gossamer_services.common.tokens import TokenStore
 from gossamer_services.config import Config
+from gossamer_services.fleet import device_port
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.devices import Devices
+from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.service import Fleet
@@ -93,10 +95,8 @@ async def serve(
             f"the {services[0]} needs the registry in its process",
             hint=f"serve both: gossamer serve registry {services[0]}",
         )
-    if "fleet" in services and config.server.device_authority is None:
-        own = config.state.folder / "fleet" / "authority.crt"
-        config = config.model_copy(update={"server": config.server.model_copy(update={"device_authority": own})})
-    check(config.server)
+    own_port = "fleet" in services and config.server.device_authority is None  # the fleet's authority signs for it
+    check(config.server, device_tls=own_port)
     stop = stop or asyncio.Event()
     handler = logs.install(config.server.log_level, config.server.log_format)
     try:
@@ -110,15 +110,20 @@ async def serve(
                 stack.push_async_callback(optimizer.close)
                 await optimizer.start()
                 served += optimizer.services()
-            known = None
+            known = device_tls = None
             if "fleet" in services:
-                fleet = _fleet(config, folder, registry)
+                authority = Authority(folder / "fleet")
+                if own_port and config.server.device_bind:
+                    device_tls = device_port.identity(authority, folder / "fleet", device_port.names(config.server))
+                fleet = _fleet(config, folder, registry, authority)
                 stack.push_async_callback(fleet.close)
                 served.append(fleet.service())
                 known = fleet.devices.known
             tokens = open_tokens(config)
             stack.callback(tokens.close)
-            server = Server(config.server, served, tokens, known)
+            server = Server(config.server, served, tokens, known, device_tls)
+            if "fleet" in services:
+                fleet.device_address = server.device_address
             await server.start()
             stack.push_async_callback(server.stop)
             registry.start()
@@ -148,14 +153,16 @@ def _registry(config: Config, folder: Path) -> Registry:
     return Registry(blobs, Records(engine, blobs), config.registry)
 
 
-def _fleet(config: Config, folder: Path, registry: Registry) -> Fleet:
+def _fleet(config: Config, folder: Path, registry: Registry, authority: Authority) -> Fleet:
     engine = open_database(database_url(config.state.database, folder, "fleet.db"), FLEET_TABLES)
+    runs = ProfileRuns(engine)
     return Fleet(
         Devices(engine),
         Rollouts(engine, registry.records.name_of),
-        Profiles(engine),
+        Profiles(engine, runs),
+        runs,
         registry.records,
-        Authority(folder / "fleet"),
+        authority,
         config.fleet,
     )
 

@@ -40,6 +40,15 @@ class Service:
     drain: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True)
+class DeviceTls:
+    """What the devices' port shows, and whom it lets in: key, certificate chain and devices' authority, in PEM."""
+
+    key: bytes
+    certificate: bytes
+    authority: bytes
+
+
 class Server:
     """A server of some services; ``await start()``, then ``await stop()``.
 
@@ -48,6 +57,7 @@ class Server:
         services: what it serves.
         tokens: the tokens; needed unless bound to loopback with ``tokens: auto``.
         known_device: whether a device, by its certificate's common name, is still enrolled; None: all are.
+        device_tls: for the devices' port; None: ``tls_certificate`` and ``device_authority`` of the settings.
 
     Raises:
         ServiceError: the settings would serve people without TLS or tokens beyond this machine.
@@ -59,8 +69,10 @@ class Server:
         services: Sequence[Service],
         tokens: TokenStore,
         known_device: Callable[[str], bool] | None = None,
+        device_tls: DeviceTls | None = None,
     ) -> None:
-        check(settings)
+        check(settings, device_tls=device_tls is not None)
+        self._device_tls = device_tls
         self.settings, self.services, self.metrics = settings, tuple(services), Metrics()
         self.port = self.device_port = self.metrics_port = 0
         scopes = {f"/{s.name}/{method}": scope for s in services for method, scope in s.scopes.items()}
@@ -90,7 +102,7 @@ class Server:
         credentials = _credentials(settings, None)
         self.port = self._bind(settings.bind, credentials)
         if settings.device_bind:
-            self.device_port = self._bind(settings.device_bind, _credentials(settings, settings.device_authority))
+            self.device_port = self._bind(settings.device_bind, self._device_credentials())
         if settings.metrics_bind:
             self.metrics_port = self.metrics.serve(settings.metrics_bind)
         await self._server.start()
@@ -117,6 +129,21 @@ class Server:
         await self._server.stop(self.settings.drain_s)
         _LOG.info("stopped")
 
+    def device_address(self) -> str:
+        """host:port where devices call, or ":port" on the host where they enrol; empty: there is none."""
+        settings = self.settings
+        if not settings.device_bind:
+            return ""
+        if settings.device_address or settings.device_bind.startswith("unix:"):
+            return settings.device_address
+        return f":{self.device_port}"
+
+    def _device_credentials(self) -> grpc.ServerCredentials | None:
+        tls = self._device_tls
+        if tls is None:
+            return _credentials(self.settings, self.settings.device_authority)
+        return grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.authority, require_client_auth=True)
+
     def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
             if credentials is None:
@@ -134,8 +161,11 @@ class Server:
         return port
 
 
-def check(settings: ServerSettings) -> None:
+def check(settings: ServerSettings, *, device_tls: bool = False) -> None:
     """Refuse settings that would serve others than this machine without TLS.
+
+    Args:
+        device_tls: the devices' port has what it needs for TLS from elsewhere.
 
     Raises:
         ServiceError: FAILED_PRECONDITION (TLS_NEEDED or BAD_TLS).
@@ -156,13 +186,14 @@ def check(settings: ServerSettings) -> None:
             where=f"server.bind={settings.bind}",
             hint="set server.tls_certificate and server.tls_key, or bind to 127.0.0.1",
         )
-    if settings.device_bind and (settings.tls_certificate is None or settings.device_authority is None):
+    own = settings.tls_certificate is not None and settings.device_authority is not None
+    if settings.device_bind and not (device_tls or own):
         raise ServiceError(
             Code.FAILED_PRECONDITION,
             "TLS_NEEDED",
             "devices are known by their certificates, which need TLS and the authority that signed them",
             where=f"server.device_bind={settings.device_bind}",
-            hint="set server.tls_certificate, server.tls_key and server.device_authority",
+            hint="serve the fleet, which has both, or set server.tls_certificate, tls_key and device_authority",
         )
 
 

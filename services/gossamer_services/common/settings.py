@@ -30,7 +30,14 @@ class ServerSettings(Section):
     device_bind: str = ""
     """A second address for devices, which must show a certificate of device_authority; empty: none."""
     device_authority: Path | None = None
-    """Certificates, in PEM, of the authority that signs devices' certificates."""
+    """Certificates, in PEM, of the authority that signs devices' certificates; the address then shows tls_certificate.
+    Unset: the fleet's own authority, which signs the certificate that this address shows as well."""
+    device_names: tuple[str, ...] = ()
+    """Host names and IP addresses in the certificate that the fleet's authority signs for device_bind, besides the host
+    of device_address; empty: localhost, 127.0.0.1, ::1 and the name of this machine."""
+    device_address: Annotated[str, Field(pattern=r"^(\S*:[0-9]{1,5})?$")] = ""
+    """host:port of device_bind as devices reach it, which they are told as they enrol, or :port on the host where they
+    enrol; empty: the port of device_bind on that host."""
     tokens: Literal["auto", "required"] = "auto"
     """Who must show a token. auto: everybody, but on loopback nobody. required: everybody, on loopback too."""
     max_message_bytes: Annotated[int, Field(ge=4096, le=1 << 30)] = 8 << 20
@@ -72,10 +79,15 @@ def is_loopback(bind: str) -> bool:
     """True when only this machine reaches ``bind``."""
     if bind.startswith("unix:"):
         return True
-    host = bind.rpartition(":")[0].strip("[]")
+    host = host_of(bind)
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_of(address: str) -> str:
+    """The host of host:port, of an IPv6 address without its brackets."""
+    return address.rpartition(":")[0].strip("[]")

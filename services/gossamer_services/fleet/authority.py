@@ -1,4 +1,4 @@
-"""The authority that signs devices' certificates: key and certificate in the data folder, made at the first start."""
+"""The authority that signs certificates of devices and of their port: in the data folder, made at the first start."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gossamer import _atomic
 from gossamer_services.common.errors import SettingsError, bad_field
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key in PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
 
 _LIFETIME = datetime.timedelta(days=7300)
 _SKEW = datetime.timedelta(days=1)  # devices' clocks may be behind
@@ -34,7 +43,7 @@ class Authority:
         try:
             key = serialization.load_pem_private_key(key_path.read_bytes(), None)
             self.certificate = self.certificate_path.read_bytes()
-            self._issuer = x509.load_pem_x509_certificate(self.certificate).subject
+            self.issuer = x509.load_pem_x509_certificate(self.certificate)
         except (OSError, ValueError) as e:
             raise SettingsError(f"the authority cannot be read: {e}", where=str(folder)) from e
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -55,21 +64,31 @@ class Authority:
             raise bad_field("certificate_request_pem", "not a PKCS #10 request in PEM") from e
         if not fits:
             raise bad_field("certificate_request_pem", "its signature does not fit its key")
-        now = datetime.datetime.now(datetime.UTC)
-        ends = now + datetime.timedelta(days=days)
-        certificate = (
+        ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+        client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        return self.issue(device, public, ends, client).decode(), ends
+
+    def issue(
+        self,
+        name: str,
+        public: CertificatePublicKeyTypes,
+        ends: datetime.datetime,
+        *extensions: x509.ExtensionType,
+    ) -> bytes:
+        """A certificate, in PEM, of a key, with ``name`` as its common name; not of an authority."""
+        builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)]))
-            .issuer_name(self._issuer)
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self.issuer.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _SKEW)
+            .not_valid_before(datetime.datetime.now(datetime.UTC) - _SKEW)
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
-        return certificate.public_bytes(serialization.Encoding.PEM).decode(), ends
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _make(self, key_path: Path) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -86,9 +105,6 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(key, hashes.SHA256())
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _atomic.write(key_path, pem, mode=0o600)
+        _atomic.write(key_path, private_pem(key), mode=0o600)
         _atomic.write(self.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
         os.chmod(self.certificate_path, 0o644)  # noqa: PTH101

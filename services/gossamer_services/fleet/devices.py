@@ -16,9 +16,9 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.etags import check_etag, new_etag
-from gossamer_services.fleet import requests, selector
+from gossamer_services.fleet import profile_runs, requests, selector
 from gossamer_services.fleet.authority import Authority
-from gossamer_services.fleet.tables import DEVICES, ENROLLMENTS, MEMBERS
+from gossamer_services.fleet.tables import DEVICES, ENROLLMENTS, MEMBERS, PROFILE_RUNS
 
 
 def not_found(device: str) -> ServiceError:
@@ -104,6 +104,20 @@ class Devices:
             used = sa.update(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == token.sha256)
             db.execute(used.values(device=device, request=digest, certificate=certificate))
             return self._row(db, device), certificate
+
+    @repeated
+    def renew(self, device: str, request_pem: str, authority: Authority, days: int) -> tuple[str, float]:
+        """Another certificate for a device, in PEM, and when it ends, in Unix seconds.
+
+        Raises:
+            ServiceError: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT.
+        """
+        certificate, ends = authority.sign(request_pem, device, days)
+        with self.engine.begin() as db:
+            self._row(db, device)
+            mine = sa.update(DEVICES).where(DEVICES.c.id == device)
+            db.execute(mine.values(certificate_ends_s=ends.timestamp()))
+        return certificate, ends.timestamp()
 
     @repeated
     def known(self, device: str) -> bool:
@@ -207,6 +221,8 @@ class Devices:
             db.execute(sa.delete(MEMBERS).where(MEMBERS.c.device == device))
             db.execute(sa.delete(ENROLLMENTS).where(ENROLLMENTS.c.device == device))
             db.execute(sa.delete(DEVICES).where(DEVICES.c.id == device))
+            asked = sa.and_(PROFILE_RUNS.c.device == device, PROFILE_RUNS.c.lease_ends_s > self.clock())
+            profile_runs.end(db, asked, "DEVICE_REMOVED", "the device was removed from the fleet")
         with self._lock:
             self._heard.pop(device, None)
             self._last.pop(device, None)
@@ -228,10 +244,10 @@ class Devices:
             if not fitting:
                 raise ServiceError(Code.NOT_FOUND, "NO_SUCH_DEVICE", "no enrolled device matches", where="selector")
             for row in fitting:
-                if row.lease == lease and row.lease_ends_s > now:
+                if row.lease == lease and is_held(row, now):
                     return row
             for row in fitting:
-                if not row.lease or row.lease_ends_s <= now:
+                if not is_held(row, now):
                     holder = caller or "anybody"
                     values = {"lease": lease, "holder": holder, "lease_ends_s": now + lifetime_s}
                     db.execute(sa.update(DEVICES).where(DEVICES.c.number == row.number).values(values))
@@ -240,8 +256,10 @@ class Devices:
 
     @repeated
     def release(self, lease: str) -> None:
-        """Give a held device back."""
+        """Give a held device back; its profile runs that have not ended fail."""
         with self.engine.begin() as db:
+            asked = sa.and_(PROFILE_RUNS.c.lease == lease, PROFILE_RUNS.c.lease_ends_s > self.clock())
+            profile_runs.end(db, asked, "CANCELLED", "the device was given back")
             free = sa.update(DEVICES).where(DEVICES.c.lease == lease)
             db.execute(free.values(lease="", holder="", lease_ends_s=0.0))
 
@@ -251,6 +269,11 @@ class Devices:
         if row is None:
             raise not_found(device)
         return row
+
+
+def is_held(row: Any, now: float) -> bool:
+    """Whether somebody holds the device of this row at a Unix time."""
+    return bool(row.lease) and row.lease_ends_s > now
 
 
 def fits(terms: tuple[selector.Term, ...], row: Any) -> bool:

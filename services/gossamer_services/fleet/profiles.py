@@ -12,6 +12,7 @@ from gossamer._proto.v1 import profile_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError, bad_field
 from gossamer_services.fleet import requests
+from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.tables import PROFILE_OPS, PROFILES
 
 MAX_OPS = 10_000
@@ -38,22 +39,33 @@ class Profiles:
 
     Args:
         engine: a database with the fleet's tables.
+        runs: profile runs of the same database, which records may answer.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self.engine, self._reader = engine, engine.execution_options(reads=True)
+    def __init__(self, engine: sa.Engine, runs: ProfileRuns) -> None:
+        self.engine, self._reader, self._runs = engine, engine.execution_options(reads=True), runs
 
     @repeated
-    def create(self, record: pb.ProfileRecord, device: str, request_id: str, digest: str) -> pb.ProfileRecord:
+    def create(
+        self, record: pb.ProfileRecord, device: str, *, run: str, request_id: str, digest: str
+    ) -> pb.ProfileRecord:
         """Store a record in the name of a device.
 
+        Args:
+            run: the profile run that it answers, or already did; empty: none.
+
         Raises:
-            ServiceError: FAILED_PRECONDITION (REQUEST_ID_REUSED).
+            ServiceError: FAILED_PRECONDITION (REQUEST_ID_REUSED, PROFILE_RUN_ENDED), NOT_FOUND (PROFILE_RUN_NOT_FOUND),
+                PERMISSION_DENIED (NOT_THIS_DEVICE), INVALID_ARGUMENT: it is of another bundle than the run asked for.
         """
         with self.engine.begin() as db:
             made = requests.earlier(db, device, "profile", request_id, digest)
             if made is not None:
                 return self._read(db, made)
+            if run:
+                made = self._runs.answer(db, run, device, record.bundle_sha256)
+                if made:
+                    return self._read(db, made)
             stored, profile = pb.ProfileRecord(), secrets.token_hex(8)
             stored.CopyFrom(record)
             stored.name, stored.device = f"profiles/{profile}", f"devices/{device}"
@@ -67,6 +79,8 @@ class Profiles:
                     for i, op in enumerate(record.ops)
                 ]
                 db.execute(sa.insert(PROFILE_OPS), ops)
+            if run:
+                self._runs.finish(db, run, profile)
             requests.remember(db, device, "profile", request_id, digest, profile)
             return stored
 

@@ -6,25 +6,23 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
-from gossamer_services.common.errors import Code, ServiceError, bad_field
+from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.server import Service
-from gossamer_services.fleet import profiles as profile_records
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.authority import Authority
-from gossamer_services.fleet.devices import Devices
+from gossamer_services.fleet.devices import Devices, is_held
+from gossamer_services.fleet.names import own_device, resource_id, seconds_of, timestamp
+from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
+from gossamer_services.fleet.profiling import ProfileCalls
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.settings import FleetSettings
 from gossamer_services.registry.names import check_digest, check_name, parse_version
@@ -38,6 +36,7 @@ SCOPES: dict[str, str | None] = {
     "CreateEnrollmentToken": "admin",
     "EnrollDevice": None,
     "Heartbeat": "device",
+    "RenewCertificate": "device",
     "GetDevice": "read",
     "ListDevices": "read",
     "UpdateDevice": "flash",
@@ -49,6 +48,9 @@ SCOPES: dict[str, str | None] = {
     "ListRollouts": "read",
     "UpdateRollout": "flash",
     "RollBackRollout": "flash",
+    "CreateProfileRun": "flash",
+    "GetProfileRun": "read",
+    "FailProfileRun": "device",
     "CreateProfile": "device",
     "GetProfile": "read",
     "ListProfiles": "read",
@@ -56,15 +58,13 @@ SCOPES: dict[str, str | None] = {
 
 MAX_TOKEN_S = 30 * 86400.0
 MAX_LEASE_S = 86400.0
-MAX_PROFILES = 100
-_ID = re.compile(r"[0-9a-f]{16,32}", re.ASCII)
 
 
-class Fleet(rpc.FleetServiceServicer):
+class Fleet(ProfileCalls):
     """The servicer; every call's errors are in the contract.
 
     Args:
-        devices, rollouts, profiles: the state.
+        devices, rollouts, profiles, profile_runs: the state.
         records: versions of the registry, which devices are told to run.
         authority: signs devices' certificates.
         settings: see :class:`FleetSettings`.
@@ -75,13 +75,16 @@ class Fleet(rpc.FleetServiceServicer):
         devices: Devices,
         rollouts: Rollouts,
         profiles: Profiles,
+        profile_runs: ProfileRuns,
         records: Records,
         authority: Authority,
         settings: FleetSettings,
     ) -> None:
-        self.devices, self.rollouts, self.profiles = devices, rollouts, profiles
-        self._records, self._authority, self._settings = records, authority, settings
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="fleet")
+        super().__init__(profiles, profile_runs, records, ThreadPoolExecutor(4, thread_name_prefix="fleet"))
+        self.devices, self.rollouts = devices, rollouts
+        self._authority, self._settings = authority, settings
+        self.device_address: Callable[[], str] = str
+        """host:port where devices call with their certificates; known once the server is bound."""
         self._clockwork: asyncio.Task[None] | None = None
 
     def service(self) -> Service:
@@ -114,20 +117,17 @@ class Fleet(rpc.FleetServiceServicer):
             except Exception:  # the next round may do better; a server does not end for it
                 _LOG.exception("the fleet's clockwork failed")
 
-    async def _run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*arguments, **options))
-
     async def CreateEnrollmentToken(
         self, request: pb.CreateEnrollmentTokenRequest, context: Any
     ) -> pb.CreateEnrollmentTokenResponse:
         labels = check_labels(request.labels, "labels")
-        seconds = _seconds(request.time_to_live) or 3600.0
+        seconds = seconds_of(request.time_to_live) or 3600.0
         if not 0 < seconds <= MAX_TOKEN_S:
             raise bad_field("time_to_live", "must be positive and at most 30 days")
         if request.validate_only:
-            return pb.CreateEnrollmentTokenResponse(expire_time=_time(self.devices.clock() + seconds))
+            return pb.CreateEnrollmentTokenResponse(expire_time=timestamp(self.devices.clock() + seconds))
         token, ends = await self._run(self.devices.create_token, labels, seconds)
-        return pb.CreateEnrollmentTokenResponse(token=token, expire_time=_time(ends))
+        return pb.CreateEnrollmentTokenResponse(token=token, expire_time=timestamp(ends))
 
     async def EnrollDevice(self, request: pb.EnrollDeviceRequest, context: Any) -> pb.EnrollDeviceResponse:
         check_name(request.request_id, "request_id")
@@ -138,31 +138,49 @@ class Fleet(rpc.FleetServiceServicer):
             device=self._device(row),
             certificate_pem=certificate,
             authority_pem=self._authority.certificate.decode(),
+            device_address=self.device_address(),
         )
 
+    async def RenewCertificate(self, request: pb.RenewCertificateRequest, context: Any) -> pb.RenewCertificateResponse:
+        device, pem = own_device(request.name), request.certificate_request_pem
+        days = self._settings.certificate_days
+        certificate, ends = await self._run(self.devices.renew, device, pem, self._authority, days)
+        _LOG.info("certificate renewed", extra={"device": device})
+        return pb.RenewCertificateResponse(certificate_pem=certificate, expire_time=timestamp(ends))
+
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:
-        device = _own(request.name)
+        device = own_device(request.name)
         _check_status(request.status)
         row, news = await self._run(self.devices.heartbeat, request, device)
         if news:
             await self._run(self.rollouts.heard, device, request.status)
             row = await self._run(self.devices.get, device)
-        answer = pb.HeartbeatResponse(desired_version=row.desired)
-        answer.interval.FromMilliseconds(round(self._settings.heartbeat_s * 1000))
+        held = is_held(row, self.devices.clock())
+        answer = pb.HeartbeatResponse()
+        seconds = self._settings.held_heartbeat_s if held else self._settings.heartbeat_s
+        answer.interval.FromMilliseconds(round(seconds * 1000))
         if row.desired:
-            try:
-                version = await self._run(self._records.version, *parse_version(row.desired))
-            except ServiceError as e:
-                if e.reason != "VERSION_NOT_FOUND":
-                    raise
-                _LOG.warning("a desired version was deleted", extra={"device": device, "version": row.desired})
-                answer.desired_version = ""
-                return answer
-            answer.desired_sha256, answer.desired_bytes = version.sha256, version.size_bytes
+            await self._desire(answer, row)
+        if held:
+            run = await self._run(self.profile_runs.tell, device)
+            if run is not None:
+                run.lease = ""
+                answer.profile_run.CopyFrom(run)
         return answer
 
+    async def _desire(self, answer: pb.HeartbeatResponse, row: Any) -> None:
+        try:
+            version = await self._run(self._records.version, *parse_version(row.desired))
+        except ServiceError as e:
+            if e.reason != "VERSION_NOT_FOUND":
+                raise
+            _LOG.warning("a desired version was deleted", extra={"device": row.id, "version": row.desired})
+            return
+        answer.desired_version = row.desired
+        answer.desired_sha256, answer.desired_bytes = version.sha256, version.size_bytes
+
     async def GetDevice(self, request: pb.GetDeviceRequest, context: Any) -> pb.GetDeviceResponse:
-        row = await self._run(self.devices.get, _id(request.name, "devices"))
+        row = await self._run(self.devices.get, resource_id(request.name, "devices"))
         return pb.GetDeviceResponse(device=self._device(row))
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: Any) -> pb.ListDevicesResponse:
@@ -176,7 +194,7 @@ class Fleet(rpc.FleetServiceServicer):
 
     async def UpdateDevice(self, request: pb.UpdateDeviceRequest, context: Any) -> pb.UpdateDeviceResponse:
         wanted = request.device
-        device = _id(wanted.name, "devices", "device.name")
+        device = resource_id(wanted.name, "devices", "device.name")
         changes: dict[str, Any] = {}
         for path in request.update_mask.paths:
             if path == "labels":
@@ -200,11 +218,11 @@ class Fleet(rpc.FleetServiceServicer):
         return pb.UpdateDeviceResponse(device=self._device(row))
 
     async def DeleteDevice(self, request: pb.DeleteDeviceRequest, context: Any) -> pb.DeleteDeviceResponse:
-        await self._run(self.devices.delete, _id(request.name, "devices"), request.etag)
+        await self._run(self.devices.delete, resource_id(request.name, "devices"), request.etag)
         return pb.DeleteDeviceResponse()
 
     async def AcquireDevice(self, request: pb.AcquireDeviceRequest, context: Any) -> pb.AcquireDeviceResponse:
-        terms, seconds = selector.parse(request.selector), _seconds(request.time_to_live)
+        terms, seconds = selector.parse(request.selector), seconds_of(request.time_to_live)
         if not 0 < seconds <= MAX_LEASE_S:
             raise bad_field("time_to_live", "must be positive and at most one day")
         if request.request_id:
@@ -214,12 +232,12 @@ class Fleet(rpc.FleetServiceServicer):
             row = await self._run(self.devices.acquire, terms, caller, seconds, request.request_id)
             if row is not None:
                 return pb.AcquireDeviceResponse(
-                    device=self._device(row), lease=f"leases/{row.lease}", expire_time=_time(row.lease_ends_s)
+                    device=self._device(row), lease=f"leases/{row.lease}", expire_time=timestamp(row.lease_ends_s)
                 )
             await asyncio.sleep(0.2)
 
     async def ReleaseDevice(self, request: pb.ReleaseDeviceRequest, context: Any) -> pb.ReleaseDeviceResponse:
-        await self._run(self.devices.release, _id(request.lease, "leases", "lease"))
+        await self._run(self.devices.release, resource_id(request.lease, "leases", "lease"))
         return pb.ReleaseDeviceResponse()
 
     async def CreateRollout(self, request: pb.CreateRolloutRequest, context: Any) -> pb.CreateRolloutResponse:
@@ -247,7 +265,7 @@ class Fleet(rpc.FleetServiceServicer):
         return pb.CreateRolloutResponse(rollout=made)
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Any) -> pb.GetRolloutResponse:
-        found = await self._run(self.rollouts.get, _id(request.name, "rollouts"))
+        found = await self._run(self.rollouts.get, resource_id(request.name, "rollouts"))
         return pb.GetRolloutResponse(rollout=found)
 
     async def ListRollouts(self, request: pb.ListRolloutsRequest, context: Any) -> pb.ListRolloutsResponse:
@@ -260,7 +278,7 @@ class Fleet(rpc.FleetServiceServicer):
 
     async def UpdateRollout(self, request: pb.UpdateRolloutRequest, context: Any) -> pb.UpdateRolloutResponse:
         given, paths = request.rollout, set(request.update_mask.paths)
-        rollout = _id(given.name, "rollouts", "rollout.name")
+        rollout = resource_id(given.name, "rollouts", "rollout.name")
         if not paths or paths - {"state", "stages", "failure_limit_percent"}:
             raise bad_field("update_mask", "must name some of state, stages and failure_limit_percent")
         if "state" in paths and given.state not in (pb.ROLLOUT_STATE_ACTIVE, pb.ROLLOUT_STATE_PAUSED):
@@ -279,38 +297,8 @@ class Fleet(rpc.FleetServiceServicer):
         return pb.UpdateRolloutResponse(rollout=changed)
 
     async def RollBackRollout(self, request: pb.RollBackRolloutRequest, context: Any) -> pb.RollBackRolloutResponse:
-        found = await self._run(self.rollouts.roll_back, _id(request.name, "rollouts"), request.etag)
+        found = await self._run(self.rollouts.roll_back, resource_id(request.name, "rollouts"), request.etag)
         return pb.RollBackRolloutResponse(rollout=found)
-
-    async def CreateProfile(self, request: pb.CreateProfileRequest, context: Any) -> pb.CreateProfileResponse:
-        device = _own(CALLER.get().name)
-        check_digest(request.profile.bundle_sha256, "profile.bundle_sha256")
-        if request.request_id:
-            check_name(request.request_id, "request_id")
-        profile_records.check(request.profile)
-        digest = requests.digest(request, "request_id")
-        stored = await self._run(self.profiles.create, request.profile, device, request.request_id, digest)
-        return pb.CreateProfileResponse(profile=stored)
-
-    async def GetProfile(self, request: pb.GetProfileRequest, context: Any) -> pb.GetProfileResponse:
-        return pb.GetProfileResponse(profile=await self._run(self.profiles.get, _id(request.name, "profiles")))
-
-    async def ListProfiles(self, request: pb.ListProfilesRequest, context: Any) -> pb.ListProfilesResponse:
-        size = min(page_size(request.page_size or 20), MAX_PROFILES)
-        question = ["profiles", request.model_name, request.device, request.kernel, request.layer]
-        found = await self._run(
-            self.profiles.list,
-            model_name=request.model_name,
-            device=_id(request.device, "devices", "device") if request.device else "",
-            kernel=request.kernel,
-            layer=request.layer,
-            before=read_token(request.page_token, question),
-            limit=size + 1,
-        )
-        answer = pb.ListProfilesResponse(profiles=[record for _, record in found[:size]])
-        if len(found) > size:
-            answer.next_page_token = write_token(found[size - 1][0], question)
-        return answer
 
     def _device(self, row: Any) -> pb.Device:
         device = pb.Device(
@@ -318,41 +306,19 @@ class Fleet(rpc.FleetServiceServicer):
             display_name=row.display_name,
             labels=json.loads(row.labels),
             desired_version=row.desired,
-            enroll_time=_time(row.enrolled_s),
-            certificate_expire_time=_time(row.certificate_ends_s),
+            enroll_time=timestamp(row.enrolled_s),
+            certificate_expire_time=timestamp(row.certificate_ends_s),
             etag=row.etag,
         )
         heard = self.devices.heard_s(row)
         if heard:
-            device.heartbeat_time.CopyFrom(_time(heard))
+            device.heartbeat_time.CopyFrom(timestamp(heard))
             device.status.ParseFromString(row.status)
         if row.facts:
             device.facts.ParseFromString(row.facts)
-        if row.lease and row.lease_ends_s > self.devices.clock():
+        if is_held(row, self.devices.clock()):
             device.holder = row.holder
         return device
-
-
-def _id(name: str, collection: str, field: str = "name") -> str:
-    kind, _, found = name.partition("/")
-    if kind != collection or not _ID.fullmatch(found):
-        raise bad_field(field, f"not {collection}/{{id}}")
-    return found
-
-
-def _own(name: str) -> str:
-    """The device that ``name`` names, which must be the caller."""
-    caller = CALLER.get().name
-    device = _id(name, "devices") if name.startswith("devices/") else ""
-    if not device or caller != name:
-        raise ServiceError(
-            Code.PERMISSION_DENIED,
-            "NOT_THIS_DEVICE",
-            f"a device speaks for itself alone; the caller is {caller or 'nobody in particular'}",
-            where=name,
-            hint="call on the devices' address with the certificate of the enrolment",
-        )
-    return device
 
 
 def _check_status(status: pb.DeviceStatus) -> None:
@@ -367,7 +333,7 @@ def _stages(rollout: pb.Rollout) -> list[pb.RolloutStage]:
     for i, stage in enumerate(stages):
         if not below < stage.percent <= 100:
             raise bad_field(f"rollout.stages[{i}].percent", "must rise from stage to stage, to at most 100")
-        if _seconds(stage.soak) < 0:
+        if seconds_of(stage.soak) < 0:
             raise bad_field(f"rollout.stages[{i}].soak", "must not be negative")
         below = stage.percent
     if below != 100:
@@ -380,13 +346,3 @@ def _limit(rollout: pb.Rollout) -> float:
     if not 0 <= limit <= 100:
         raise bad_field("rollout.failure_limit_percent", "must be 0 to 100")
     return limit
-
-
-def _seconds(duration: Duration) -> float:
-    return float(duration.seconds) + float(duration.nanos) / 1e9
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp

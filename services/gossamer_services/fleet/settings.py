@@ -14,6 +14,8 @@ class FleetSettings(Section):
 
     heartbeat_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Seconds between heartbeats that devices are told to keep."""
+    held_heartbeat_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """The same while somebody holds the device."""
     certificate_days: Annotated[int, Field(ge=1, le=3650)] = 825
     """Days that a device's certificate is good for."""
     rollout_check_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0

@@ -89,6 +89,28 @@ PROFILE_OPS = sa.Table(
     sa.Column("layer", sa.Text, nullable=False, index=True),
 )
 
+PROFILE_RUNS = sa.Table(
+    "fleet_profile_runs",
+    TABLES,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(32), nullable=False, unique=True),
+    sa.Column("lease", sa.String(32), nullable=False, index=True),
+    # Of the lease: a run that has not ended then has failed.
+    sa.Column("lease_ends_s", sa.Float, nullable=False),
+    sa.Column("device", sa.String(32), nullable=False, index=True),
+    sa.Column("version", sa.String(160), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("runs", sa.Integer, nullable=False),
+    sa.Column("warmup_runs", sa.Integer, nullable=False),
+    sa.Column("state", sa.Integer, nullable=False),
+    sa.Column("profile", sa.String(32), nullable=False),
+    sa.Column("failure_reason", sa.String(64), nullable=False),
+    sa.Column("failure_message", sa.Text, nullable=False),
+    sa.Column("created_s", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 REQUESTS = sa.Table(
     "fleet_requests",
     TABLES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 
@@ -11,71 +12,15 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e 
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-import gossamer
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
-from gossamer._proto.v1 import profile_pb2, registry_pb2
+from gossamer._proto.v1 import profile_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
-from gossamer_services.common.database import open_database
-from gossamer_services.common.tokens import TABLES, TokenStore
-from tests.services.common.certificates import Authority
-from tests.services.kit import download, refused, served
-from tests.shellkit import PLAIN, small_network
-
-Code = grpc.StatusCode
-
-
-def certificate_request() -> tuple[bytes, str]:
-    """A key, and a PKCS #10 request for it that claims to be somebody."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "admin")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, request.public_bytes(serialization.Encoding.PEM).decode()
-
-
-class World:
-    """A fleet server with TLS, and its clients."""
-
-    def __init__(self, folder) -> None:
-        self.folder, self.people = folder, Authority("people")
-        certificate, key = self.people.issue("server").write(folder, "server")
-        (folder / "data").mkdir()
-        tokens = TokenStore(open_database(f"sqlite:///{folder / 'data' / 'registry.db'}", TABLES))
-        self.admin = (("authorization", f"Bearer {tokens.create('admin', ['admin'])}"),)
-        self.reader = (("authorization", f"Bearer {tokens.create('reader', ['read'])}"),)
-        tokens.close()
-        self.overrides = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"']
-        self.overrides += ["server.device_bind=127.0.0.1:0", "server.tokens=required"]
-
-    def serve(self):
-        return served(self.folder / "data", *self.overrides, services=("registry", "fleet"))
-
-    def channel(self, server) -> grpc.aio.Channel:
-        credentials = grpc.ssl_channel_credentials(self.people.certificate)
-        return grpc.aio.secure_channel(f"127.0.0.1:{server.port}", credentials)
-
-    def device_channel(self, server, key: bytes, certificate: str) -> grpc.aio.Channel:
-        credentials = grpc.ssl_channel_credentials(self.people.certificate, key, certificate.encode())
-        return grpc.aio.secure_channel(f"127.0.0.1:{server.device_port}", credentials)
-
-    async def enrol(self, stub, **labels) -> tuple[str, bytes, str]:
-        """Name, key and certificate of a new device."""
-        made = await stub.CreateEnrollmentToken(pb.CreateEnrollmentTokenRequest(labels=labels), metadata=self.admin)
-        key, csr = certificate_request()
-        facts = pb.DeviceFacts(arch="aarch64", cpu="cortex-a76")
-        request = pb.EnrollDeviceRequest(token=made.token, certificate_request_pem=csr, request_id="1", facts=facts)
-        answer = await stub.EnrollDevice(request)
-        assert (await stub.EnrollDevice(request)).certificate_pem == answer.certificate_pem  # the answer was lost
-        with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
-            request.request_id = "2"
-            await stub.EnrollDevice(request)
-        return answer.device.name, key, answer.certificate_pem
+from tests.services.fleet.fleetkit import Code, World, certificate_request
+from tests.services.kit import download, refused
 
 
 @pytest.fixture
@@ -83,12 +28,9 @@ def world(tmp_path):
     return World(tmp_path)
 
 
-def test_enrolment_heartbeats_and_desired_state(world, tmp_path):
-    bundle = gossamer.optimize(small_network(), PLAIN, key=False, name="small").data
-
+def test_enrolment_heartbeats_and_desired_state(world):
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet, registry = rpc.FleetServiceStub(channel), registry_rpc.RegistryServiceStub(channel)
+        async with world.fleet() as (server, fleet):
             with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
                 await fleet.EnrollDevice(pb.EnrollDeviceRequest(token="guess", request_id="1"))
             with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING"):
@@ -103,10 +45,8 @@ def test_enrolment_heartbeats_and_desired_state(world, tmp_path):
             assert parsed.subject.rfc4514_string() == f"CN={name.removeprefix('devices/')}"
 
             metadata = world.admin
-            parts = registry.WriteBlob(_messages(bundle), metadata=metadata)
-            sha = (await parts).sha256
-            made = registry_pb2.CreateVersionRequest(bundle="small", version="1", sha256=sha)
-            version = (await registry.CreateVersion(made, metadata=metadata)).version.name
+            version, bundle = await world.publish(server, "small", "1")
+            sha = hashlib.sha256(bundle).hexdigest()
 
             async with world.device_channel(server, key, certificate) as mine:
                 me = rpc.FleetServiceStub(mine)
@@ -151,16 +91,9 @@ def test_enrolment_heartbeats_and_desired_state(world, tmp_path):
     asyncio.run(main())
 
 
-def _messages(data: bytes):
-    from tests.services.kit import messages
-
-    return messages(data, chunk=100_000)
-
-
 def test_bad_certificate_requests(world):
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet = rpc.FleetServiceStub(channel)
+        async with world.fleet() as (_server, fleet):
             made = await fleet.CreateEnrollmentToken(pb.CreateEnrollmentTokenRequest(), metadata=world.admin)
             _, csr = certificate_request()
             lines = csr.splitlines()
@@ -183,11 +116,9 @@ def test_profiles(world):
         return made
 
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet = rpc.FleetServiceStub(channel)
-            name, key, certificate = await world.enrol(fleet)
-            async with world.device_channel(server, key, certificate) as mine:
-                me = rpc.FleetServiceStub(mine)
+        async with world.fleet() as (server, fleet):
+            name, *_ = member = await world.enrol(fleet)
+            async with world.device(server, member) as me:
                 first = pb.CreateProfileRequest(profile=record("a", "k1", "k2"), request_id="1")
                 stored = (await me.CreateProfile(first)).profile
                 assert stored.device == name
@@ -218,8 +149,7 @@ def test_profiles(world):
 
 def test_device_queue_waits_for_a_free_device(world):
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet = rpc.FleetServiceStub(channel)
+        async with world.fleet() as (_server, fleet):
             await world.enrol(fleet)
             ask = pb.AcquireDeviceRequest(selector="cpu=cortex-a76", time_to_live=Duration(seconds=60))
             held = await fleet.AcquireDevice(ask, metadata=world.admin)
@@ -244,15 +174,10 @@ async def _call(call):
 
 
 def test_rollout_follows_heartbeats(world):
-    bundle = gossamer.optimize(small_network(), PLAIN, key=False, name="small").data
-
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet, registry = rpc.FleetServiceStub(channel), registry_rpc.RegistryServiceStub(channel)
+        async with world.fleet() as (server, fleet):
             devices = [await world.enrol(fleet) for _ in range(2)]
-            sha = (await registry.WriteBlob(_messages(bundle), metadata=world.admin)).sha256
-            made = registry_pb2.CreateVersionRequest(bundle="small", version="1", sha256=sha)
-            version = (await registry.CreateVersion(made, metadata=world.admin)).version.name
+            version, bundle = await world.publish(server, "small", "1")
             stages = [pb.RolloutStage(percent=50), pb.RolloutStage(percent=100)]
             request = pb.CreateRolloutRequest(rollout=pb.Rollout(version=version, stages=stages), request_id="r")
             request.validate_only = True
@@ -264,14 +189,13 @@ def test_rollout_follows_heartbeats(world):
             assert (rollout.reached_devices, rollout.creator) == (1, "tokens/admin")
             ran: dict[str, str] = {}
             for _ in range(4):  # a heartbeat to hear and one to tell, for each of the two stages
-                for name, key, certificate in devices:
-                    async with world.device_channel(server, key, certificate) as mine:
-                        status = pb.DeviceStatus(bundle_sha256=ran.get(name, ""))
-                        beat = pb.HeartbeatRequest(name=name, status=status)
-                        heard = await rpc.FleetServiceStub(mine).Heartbeat(beat)
+                for device in devices:
+                    async with world.device(server, device) as me:
+                        status = pb.DeviceStatus(bundle_sha256=ran.get(device[0], ""))
+                        heard = await me.Heartbeat(pb.HeartbeatRequest(name=device[0], status=status))
                         if heard.desired_sha256:
-                            ran[name] = heard.desired_sha256
-            assert set(ran.values()) == {sha}
+                            ran[device[0]] = heard.desired_sha256
+            assert set(ran.values()) == {hashlib.sha256(bundle).hexdigest()}
             found = (await fleet.GetRollout(pb.GetRolloutRequest(name=rollout.name), metadata=world.reader)).rollout
             assert (found.state, found.updated_devices) == (pb.ROLLOUT_STATE_COMPLETED, 2)
             listed = await fleet.ListRollouts(pb.ListRolloutsRequest(), metadata=world.reader)
@@ -282,8 +206,7 @@ def test_rollout_follows_heartbeats(world):
 
 def test_bad_rollouts(world):
     async def main():
-        async with world.serve() as server, world.channel(server) as channel:
-            fleet = rpc.FleetServiceStub(channel)
+        async with world.fleet() as (_server, fleet):
             good = "bundles/small/versions/1"
             with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND"):
                 request = pb.CreateRolloutRequest(rollout=pb.Rollout(version=good))

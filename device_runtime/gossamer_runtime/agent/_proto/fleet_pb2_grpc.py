@@ -302,7 +302,7 @@ class FleetServiceServicer:
 
     def FailProfileRun(self, request, context):
         """A device says that it cannot make a profile that it was asked for.
-        OK: the run, failed; a run that has ended stays as it is. INVALID_ARGUMENT: name is malformed.
+        OK: the run, failed; a run that has ended stays as it is. INVALID_ARGUMENT: name or failure_reason is malformed.
         NOT_FOUND (PROFILE_RUN_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -312,7 +312,8 @@ class FleetServiceServicer:
     def CreateProfile(self, request, context):
         """Store a profile that a device made, by itself or because a profile run asked for it.
         OK: the record; the same again for the same request_id, or when the profile run has its profile already.
-        INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, or a time is negative or not a number.
+        INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, the run asked for another bundle, or a time is negative
+        or not a number.
         NOT_FOUND (PROFILE_RUN_NOT_FOUND). FAILED_PRECONDITION (PROFILE_RUN_ENDED): nobody waits for this profile any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
