@@ -1,9 +1,9 @@
-"""Where the time goes: measuring a session's inferences and operators, and the trace of it for Chrome and Perfetto."""
+"""Where the time goes: measuring a session's inferences and operators."""
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from gossamer_runtime._errors import InputError
 from gossamer_runtime._figures import Figures, Latency, OpTime
 from gossamer_runtime._session import OpInfo, op_infos
 from gossamer_runtime._steady import WarmUp, warm_up
+from gossamer_runtime._trace import chrome_trace
 
 if TYPE_CHECKING:
     from gossamer_runtime._session import Session
@@ -35,36 +36,18 @@ class Profile(Figures):
         Two tracks, one after the other in time as they were measured: whole inferences, warm-up included, then the runs
         with the per-operator hook, operators back to back.
         """
-
-        def event(name: str, cat: str, tid: int, at: float, us: float, args: dict[str, Any]) -> dict[str, Any]:
-            return {"name": name, "cat": cat, "ph": "X", "pid": 1, "tid": tid, "ts": at, "dur": us, "args": args}
-
-        def label(name: str, tid: int, text: str) -> dict[str, Any]:
-            return {"name": name, "ph": "M", "pid": 1, "tid": tid, "ts": 0, "args": {"name": text}}
-
-        events = [
-            label("process_name", 1, f"gossamer {self.model}"),
-            label("thread_name", 1, f"operators, {self.isa} x{self.threads}"),
-            label("thread_name", 2, "whole inferences"),
-        ]
-        at = 0.0
         steady = self.warm_up.runs_until_steady
-        for i, us in enumerate(self._whole_us.tolist()):
-            name = f"warm-up {i}" if i < self.warmup else f"inference {i - self.warmup}"
-            events.append(event(name, "run", 2, at, us, {"steady": None if steady is None else i >= steady}))
-            at += us
-        for run, times in enumerate(self._op_us):
-            events.append(event(f"run {run}", "run", 1, at, float(times.sum()), {}))
-            for op, us in zip(self.ops, times.tolist(), strict=True):
-                args = {
-                    "kernel": op.kernel,
-                    "source": op.source,
-                    "macs": op.macs,
-                    "sparsity_percent": op.sparsity_percent,
-                }
-                events.append(event(f"{op.kind} {op.name}".strip(), op.kind, 1, at, us, args))
-                at += us
-        return json.dumps({"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"notes": self.notes}})
+        whole = [
+            (
+                f"warm-up {i}" if i < self.warmup else f"inference {i - self.warmup}",
+                us,
+                {"steady": None if steady is None else i >= steady},
+            )
+            for i, us in enumerate(self._whole_us.tolist())
+        ]
+        operators = [asdict(op) for op in self.ops]
+        times = self._op_us.tolist()
+        return chrome_trace(self.model, self.isa, self.threads, operators, times, whole=whole, notes=self.notes)
 
 
 def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:

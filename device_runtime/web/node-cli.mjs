@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * gossamer-profile for Node: the same arguments and output as the native program, run by the WASM core.
+ * gossamer-profile for Node: the same arguments and output as the native program (but --each), run by the WASM core.
  * @module
  */
 import { existsSync } from 'node:fs';

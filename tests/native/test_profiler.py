@@ -64,6 +64,20 @@ def test_json_has_a_unit_in_every_time(profiler: Path, tmp_path: Path) -> None:
     assert [op["pattern"] for op in conv] == ["dense", "1x4", "4x4", "4x1", "unstructured"]
     assert all(op["kernel"].endswith("__scalar") and op["macs"] >= op["macs_executed"] > 0 for op in conv)
     assert conv[0]["source"] == "model.py:2"
+    assert "runs_ns" not in inference and "runs_ns" not in conv[0]
+
+
+def test_each_run_adds_up_to_the_figures(profiler: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.goss").write_bytes(sample("network_s8"))
+    report = json.loads(_run(profiler, tmp_path / "m.goss", "--json", "--each", "--runs", 5).stdout)
+    whole = report["inference"]
+    for figures in (whole, *report["operators"]):
+        ns = figures["runs_ns"]
+        assert len(ns) == 5 and min(ns) / 1000 == pytest.approx(figures["min_us"], abs=1e-3)
+        assert np.median(ns) / 1000 == pytest.approx(figures["median_us"], abs=1e-3)
+        assert np.mean(ns) / 1000 == pytest.approx(figures["mean_us"], abs=1e-3)
+    sums = np.sum([op["runs_ns"] for op in report["operators"]], axis=0)
+    assert (sums <= whole["runs_ns"]).all()
 
 
 def test_seeded_pattern_is_reproducible(profiler: Path, tmp_path: Path) -> None:
@@ -99,6 +113,7 @@ def test_signature(profiler: Path, tmp_path: Path) -> None:
         (["m.goss", "--runs"], 2, "a value is missing after: --runs"),
         (["m.goss", "--runs", "-3"], 2, "--runs does not take '-3'"),
         (["m.goss", "--isa", "mmx"], 2, "--isa does not take 'mmx'"),
+        (["m.goss", "--each"], 2, "--each needs --json"),
         (["m.goss", "--verify", "12"], 2, "--verify does not take '12'"),
         (["missing.goss"], 1, "No such file"),
         (["empty.goss"], 1, "is empty"),

@@ -33,6 +33,7 @@ static const char usage[] =
     "  --seed N         seed of the pattern, 1..4294967295 (default 1)\n"
     "  --verify KEY     refuse the bundle unless this Ed25519 public key (64 hexadecimal digits) signed it\n"
     "  --json           print JSON instead of a table\n"
+    "  --each           with --json: every run's times too, whole and by operator, in nanoseconds\n"
     "  --help           this text\n"
     "\n"
     "Raw files hold a tensor's values alone: row-major in the shape the model shows, no header, no padding,\n"
@@ -48,7 +49,7 @@ typedef struct {
   const char *model, *inputs[MAX_FILES], *outputs[MAX_FILES];
   uint32_t n_inputs, n_outputs, runs, warmup, threads, seed;
   int isa;
-  bool json, verify;
+  bool json, each, verify;
   uint8_t key[32];
 } arguments;
 
@@ -84,8 +85,9 @@ static int parse(int argc, char **argv, arguments *a) {
   for (int i = 1; i < argc; i++) {
     const char *name = argv[i];
     if (strcmp(name, "--help") == 0) return fputs(usage, stdout), 1;
-    if (strcmp(name, "--json") == 0) {
-      a->json = true;
+    bool *flag = strcmp(name, "--json") == 0 ? &a->json : strcmp(name, "--each") == 0 ? &a->each : NULL;
+    if (flag != NULL) {
+      *flag = true;
       continue;
     }
     if (name[0] != '-') {
@@ -115,6 +117,7 @@ static int parse(int argc, char **argv, arguments *a) {
     }
   }
   if (a->model == NULL) return 1 + fail_usage("no model given", "");
+  if (a->each && !a->json) return 1 + fail_usage("--each needs --json", "");
   return 0;
 }
 
@@ -279,6 +282,7 @@ int main(int argc, char **argv) {
               .load_ns = load_ns,
               .runs = a.runs,
               .warmup = a.warmup,
+              .each = a.each,
               .threads = a.threads,
               .isa = (gs_isa)a.isa > gs_detect_isa() ? gs_detect_isa() : (gs_isa)a.isa,
               .op_ns = m.op_ns,

@@ -11,6 +11,7 @@ typedef struct {
   uint64_t load_ns;
   uint32_t runs, warmup, threads, n_ops;
   gs_isa isa;
+  bool each; /* JSON with every run */
   const uint64_t *op_ns;    /* [runs][n_ops] */
   const uint64_t *total_ns; /* [runs] */
 } report;
