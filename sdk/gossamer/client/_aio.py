@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +16,22 @@ from gossamer._errors import InputError
 from gossamer._proto.v1 import optimizer_pb2 as pb
 from gossamer._proto.v1 import optimizer_pb2_grpc
 from gossamer.client._calls import Retry, call, lost
-from gossamer.client._channel import is_local, open_channel
 from gossamer.client._errors import from_call
+from gossamer.client._fleet import AsyncFleet
+from gossamer.client._link import Link
 from gossamer.client._pack import model_format, packed
+from gossamer.client._registry import Channel, Version, Versions
 from gossamer.client._results import JobState, JobStatus, Outcome, outcome_of, status_of
 from gossamer.client._transfer import Bytes, Transfers
 
 Watch = Callable[[JobStatus], None]
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 
 
 class AsyncClient:
     """Submits models to a Gossamer server and fetches what becomes of them. Use it in ``async with``.
+
+    ``fleet``: its devices, see :class:`gossamer.client.AsyncFleet`.
 
     Args:
         address: ``host:port`` of ``gossamer serve``.
@@ -48,19 +54,15 @@ class AsyncClient:
         tls: bool | None = None,
         retry: Retry | None = None,
     ) -> None:
-        token = token or os.environ.get("GOSSAMER_TOKEN", "")
-        encrypted = tls if tls is not None else ca is not None or not is_local(address)
-        if token and not encrypted and not is_local(address):
-            raise InputError("a token would go over the network unencrypted", where=address, hint="use tls=True")
-        self.address, self.retry = address, retry or Retry()
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = open_channel(address, ca, encrypted)
-        self._stub = optimizer_pb2_grpc.OptimizerServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._transfers = Transfers(self._channel, self._metadata, self.retry, address)
+        link = self._link = Link(address, token=token, ca=ca, tls=tls, retry=retry or Retry())
+        self.address, self.retry = link.address, link.retry
+        self._stub = optimizer_pb2_grpc.OptimizerServiceStub(link.channel)  # type: ignore[no-untyped-call]
+        self._transfers, self._versions = Transfers(link), Versions(link)
+        self.fleet = AsyncFleet(link, self._versions)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self._link.channel.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -127,7 +129,7 @@ class AsyncClient:
         if publish is not None:
             spec.publish.bundle, spec.publish.version = publish
         request = pb.SubmitJobRequest(spec=spec, request_id=request_id or secrets.token_hex(16))
-        answer = await self._call(self._stub.SubmitJob, request)
+        answer = await self._link.call(self._stub.SubmitJob, request)
         return AsyncJob(self, answer.operation.name)
 
     async def sweep(
@@ -147,17 +149,9 @@ class AsyncClient:
 
     async def jobs(self, *, sweep: str = "", states: Sequence[JobState] = (), limit: int = 100) -> list[JobStatus]:
         """At most ``limit`` jobs, newest first, of one sweep and in one of these states, where given."""
-        found: list[JobStatus] = []
         numbers = [pb.JobState.Value(f"JOB_STATE_{state}") for state in states]
         request = pb.ListJobsRequest(sweep=sweep, states=numbers)
-        while len(found) < limit:
-            request.page_size = min(limit - len(found), 1000)
-            answer = await self._call(self._stub.ListJobs, request)
-            found += [status_of(job) for job in answer.jobs]
-            if not answer.next_page_token:
-                break
-            request.page_token = answer.next_page_token
-        return found
+        return await self._link.listed(self._stub.ListJobs, request, "jobs", status_of, limit)
 
     async def upload(self, path: str | os.PathLike[str], progress: Bytes | None = None) -> str:
         """Upload a file unless the registry has it, resuming where it was cut; returns its SHA-256."""
@@ -172,10 +166,61 @@ class AsyncClient:
         """All bytes of a small blob."""
         return await self._transfers.read(sha256)
 
-    async def _call(self, method: Any, request: Any) -> Any:
-        return await call(
-            self.retry, self.address, lambda deadline_s: method(request, metadata=self._metadata, timeout=deadline_s)
+    async def publish(
+        self,
+        bundle_file: str | os.PathLike[str],
+        bundle: str,
+        version: str,
+        *,
+        channel: str | None = None,
+        description: str = "",
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        progress: Bytes | None = None,
+    ) -> Version:
+        """Make a version of a bundle in the registry.
+
+        Args:
+            bundle_file: path of a .goss file, which is uploaded where the registry lacks it, or the SHA-256 of a blob.
+            bundle, version: its names there, such as "person" and "1.4.0".
+            channel: ``stable`` or ``canary``: point that at it as well (needs scope admin).
+            request_id: the same again makes no second version; by default a new one, which retries share.
+            progress: called with (bytes, bytes in all) of the upload.
+
+        Raises:
+            InputError: the file cannot be read.
+            RemoteError: ``BAD_BUNDLE``, ``VERSION_EXISTS``, or what else the server refused.
+            UnreachableError: no server answers.
+        """
+        path = Path(bundle_file)
+        known = _DIGEST.fullmatch(os.fspath(bundle_file)) and not path.exists()
+        digest = str(path) if known else await self._transfers.upload(path, progress)
+        return await self._versions.create(
+            digest,
+            bundle,
+            version,
+            channel=channel,
+            description=description,
+            labels=labels,
+            request_id=request_id,
         )
+
+    async def version(self, name: str) -> Version:
+        """One version: ``person/1.4.0``, ``person@canary`` for what a channel names, ``person`` for what its stable one
+        does, or a resource name of either."""
+        return await self._versions.get(name)
+
+    async def versions(self, bundle: str = "", *, limit: int = 100) -> list[Version]:
+        """At most ``limit`` versions, newest first, of one bundle or of all."""
+        return await self._versions.newest(bundle, limit)
+
+    async def channels(self, bundle: str = "", *, limit: int = 1000) -> list[Channel]:
+        """At most ``limit`` channels of one bundle or of all, oldest first."""
+        return await self._versions.channels(bundle, limit)
+
+    async def set_channel(self, bundle: str, channel: str, version: str) -> Channel:
+        """Point a bundle's channel (``stable`` or ``canary``) at one of its versions."""
+        return await self._versions.point(bundle, channel, version)
 
 
 class AsyncJob:
@@ -199,7 +244,7 @@ class AsyncJob:
         while True:
             try:
                 request = pb.WatchJobRequest(name=self.name)
-                async for answer in client._stub.WatchJob(request, metadata=client._metadata):
+                async for answer in client._stub.WatchJob(request, metadata=client._link.metadata):
                     failures = 0
                     if answer.job.etag != etag:
                         etag = answer.job.etag
@@ -237,7 +282,7 @@ class AsyncJob:
 
     async def cancel(self) -> JobStatus:
         """Ask the job to stop; one that ended stays as it is."""
-        answer = await self._client._call(self._client._stub.CancelJob, pb.CancelJobRequest(name=self.name))
+        answer = await self._client._link.call(self._client._stub.CancelJob, pb.CancelJobRequest(name=self.name))
         return status_of(answer.job)
 
     async def report(self, form: Literal["json", "html"] = "json") -> bytes:
@@ -246,13 +291,13 @@ class AsyncJob:
         request = pb.FetchReportRequest(name=self.name, format=pb.ReportFormat.Value(f"REPORT_FORMAT_{form.upper()}"))
 
         async def attempt(deadline_s: float) -> bytes:
-            stream = client._stub.FetchReport(request, metadata=client._metadata, timeout=deadline_s)
+            stream = client._stub.FetchReport(request, metadata=client._link.metadata, timeout=deadline_s)
             return b"".join([answer.data async for answer in stream])
 
         return await call(client.retry, client.address, attempt)
 
     async def _get(self) -> pb.Job:
-        answer = await self._client._call(self._client._stub.GetJob, pb.GetJobRequest(name=self.name))
+        answer = await self._client._link.call(self._client._stub.GetJob, pb.GetJobRequest(name=self.name))
         job: pb.Job = answer.job
         return job
 

@@ -8,13 +8,30 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from gossamer._errors import GossamerError, UnreachableError
+from gossamer._errors import AccessError, GossamerError, InputError, UnreachableError
+from gossamer_runtime.agent._reasons import class_of
 
 _DETAILS = "grpc-status-details-bin"
 
 
+_EXIT_CODES = {
+    "UNAUTHENTICATED": AccessError.exit_code,
+    "PERMISSION_DENIED": AccessError.exit_code,
+    "UNAVAILABLE": UnreachableError.exit_code,
+    "DEADLINE_EXCEEDED": UnreachableError.exit_code,
+    "INVALID_ARGUMENT": InputError.exit_code,
+    "NOT_FOUND": InputError.exit_code,
+    "ALREADY_EXISTS": InputError.exit_code,
+    "OUT_OF_RANGE": InputError.exit_code,
+    "FAILED_PRECONDITION": InputError.exit_code,
+}
+
+
 class RemoteError(GossamerError):
-    """A service refused a call, or a job failed.
+    """A service refused a call, a job failed, or a device could not do what it was asked.
+
+    ``exit_code`` is that of the class that the reason stands for on a device (a refused signature is one wherever it is
+    found), and otherwise goes by the code.
 
     Attributes:
         code: name of the canonical code, such as ``NOT_FOUND``.
@@ -35,6 +52,9 @@ class RemoteError(GossamerError):
         self.metadata = dict(metadata or {})
         super().__init__(message, where=self.metadata.get("where"), hint=self.metadata.get("hint"))
         self.code, self.reason, self.fields = code, reason, tuple(fields)
+        self.exit_code = class_of(reason).exit_code
+        if self.exit_code == GossamerError.exit_code:
+            self.exit_code = _EXIT_CODES.get(code, GossamerError.exit_code)
 
 
 def from_status(status: status_pb2.Status) -> RemoteError:

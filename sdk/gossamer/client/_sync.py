@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from gossamer.client._aio import AsyncClient, AsyncJob, AsyncResult, Watch
 from gossamer.client._calls import Retry
+from gossamer.client._fleet_sync import Fleet
+from gossamer.client._registry import Channel, Version
 from gossamer.client._results import JobState, JobStatus, Outcome
 from gossamer.client._transfer import Bytes
 
@@ -21,7 +23,8 @@ T = TypeVar("T")
 class Client:
     """Submits models to a Gossamer server and fetches what becomes of them. Use it in ``with``.
 
-    Arguments, methods and errors are those of :class:`gossamer.client.AsyncClient`; safe for many threads.
+    ``fleet``: its devices, see :class:`gossamer.client.Fleet`. Arguments, methods and errors are those of
+    :class:`gossamer.client.AsyncClient`; safe for many threads.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Client:
         except BaseException:
             self._end()
             raise
+        self.fleet = Fleet(self._run, self._client.fleet)
 
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
@@ -98,6 +102,34 @@ class Client:
     def read(self, sha256: str) -> bytes:
         """All bytes of a small blob."""
         return self._run(self._client.read(sha256))
+
+    def publish(
+        self,
+        bundle_file: str | os.PathLike[str],
+        bundle: str,
+        version: str,
+        *,
+        channel: str | None = None,
+        **options: Any,
+    ) -> Version:
+        """Make a version of a bundle in the registry; see :meth:`AsyncClient.publish`."""
+        return self._run(self._client.publish(bundle_file, bundle, version, channel=channel, **options))
+
+    def version(self, name: str) -> Version:
+        """One version; see :meth:`AsyncClient.version` for names."""
+        return self._run(self._client.version(name))
+
+    def versions(self, bundle: str = "", *, limit: int = 100) -> list[Version]:
+        """At most ``limit`` versions, newest first, of one bundle or of all."""
+        return self._run(self._client.versions(bundle, limit=limit))
+
+    def channels(self, bundle: str = "", *, limit: int = 1000) -> list[Channel]:
+        """At most ``limit`` channels of one bundle or of all, oldest first."""
+        return self._run(self._client.channels(bundle, limit=limit))
+
+    def set_channel(self, bundle: str, channel: str, version: str) -> Channel:
+        """Point a bundle's channel (``stable`` or ``canary``) at one of its versions."""
+        return self._run(self._client.set_channel(bundle, channel, version))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -7,18 +7,17 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 from gossamer._errors import InputError, OutputError
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc
-from gossamer.client._calls import Retry, call, lost
+from gossamer.client._calls import call, lost
 from gossamer.client._errors import RemoteError, from_call
+from gossamer.client._link import Link
 
 CHUNK = 256 << 10
-Metadata = tuple[tuple[str, str], ...]
 Bytes = Callable[[int, int], None]
 """Called with (bytes that arrived, bytes in all)."""
 _CUT = (grpc.StatusCode.ABORTED, grpc.StatusCode.OUT_OF_RANGE)
@@ -26,11 +25,11 @@ _CUT = (grpc.StatusCode.ABORTED, grpc.StatusCode.OUT_OF_RANGE)
 
 
 class Transfers:
-    """Uploads and downloads over one channel."""
+    """Uploads and downloads over one link."""
 
-    def __init__(self, channel: grpc.aio.Channel, metadata: Metadata, retry: Retry, address: str) -> None:
-        self._stub = registry_pb2_grpc.RegistryServiceStub(channel)  # type: ignore[no-untyped-call]
-        self._metadata, self._retry, self._address = metadata, retry, address
+    def __init__(self, link: Link) -> None:
+        self._stub = registry_pb2_grpc.RegistryServiceStub(link.channel)  # type: ignore[no-untyped-call]
+        self._call, self._metadata, self._retry, self._address = link.call, link.metadata, link.retry, link.address
 
     async def upload(self, path: Path, progress: Bytes | None = None) -> str:
         """Upload a file unless the registry has it; returns its SHA-256.
@@ -127,11 +126,6 @@ class Transfers:
                 return 0
             raise
         return int(found.offset)
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        return await call(
-            self._retry, self._address, lambda deadline_s: method(request, metadata=self._metadata, timeout=deadline_s)
-        )
 
 
 async def _pieces(
