@@ -27,6 +27,8 @@ from gossamer_services.fleet.tables import DEVICES, PROFILE_RUNS
 WAITING, RUNNING = pb.PROFILE_RUN_STATE_WAITING, pb.PROFILE_RUN_STATE_RUNNING
 DONE, FAILED = pb.PROFILE_RUN_STATE_DONE, pb.PROFILE_RUN_STATE_FAILED
 
+_KIND = "profileRun"
+
 
 class ProfileRuns:
     """The runs; thread-safe.
@@ -41,27 +43,29 @@ class ProfileRuns:
         self._reader = engine.execution_options(reads=True)
 
     @repeated
-    def create(
-        self,
-        wanted: pb.ProfileRun,
-        complete: Callable[[pb.ProfileRun], None],
-        *,
-        caller: str,
-        request_id: str,
-        digest: str,
-    ) -> pb.ProfileRun:
+    def earlier(self, caller: str, request_id: str, digest: str) -> pb.ProfileRun | None:
+        """What the same request made before; None: nothing.
+
+        Raises:
+            ServiceError: FAILED_PRECONDITION (REQUEST_ID_REUSED).
+        """
+        with self._reader.begin() as db:
+            made = requests.earlier(db, caller, _KIND, request_id, digest)
+            return None if made is None else self._read(db, made)
+
+    @repeated
+    def create(self, wanted: pb.ProfileRun, *, caller: str, request_id: str, digest: str) -> pb.ProfileRun:
         """Leave a run for the device that is held under ``wanted.lease``, or give back what the same request made.
 
         Args:
-            wanted: lease, runs and warmup_runs.
-            complete: sets version, bundle_sha256 and bundle_bytes.
+            wanted: lease, version, bundle_sha256, bundle_bytes, runs and warmup_runs.
 
         Raises:
-            ServiceError: NOT_FOUND (LEASE_NOT_FOUND), FAILED_PRECONDITION (REQUEST_ID_REUSED); those of ``complete``.
+            ServiceError: NOT_FOUND (LEASE_NOT_FOUND), FAILED_PRECONDITION (REQUEST_ID_REUSED).
         """
         lease, now = wanted.lease.removeprefix("leases/"), self.clock()
         with self.engine.begin() as db:
-            made = requests.earlier(db, caller, "profileRun", request_id, digest)
+            made = requests.earlier(db, caller, _KIND, request_id, digest)
             if made is not None:
                 return self._read(db, made)
             held = db.execute(sa.select(DEVICES).where(DEVICES.c.lease == lease, DEVICES.c.lease_ends_s > now)).first()
@@ -73,7 +77,6 @@ class ProfileRuns:
                     where=wanted.lease,
                     hint="hold one with AcquireDevice",
                 )
-            complete(wanted)
             run = secrets.token_hex(8)
             db.execute(
                 sa.insert(PROFILE_RUNS).values(
@@ -93,7 +96,7 @@ class ProfileRuns:
                     created_s=now,
                 )
             )
-            requests.remember(db, caller, "profileRun", request_id, digest, run)
+            requests.remember(db, caller, _KIND, request_id, digest, run)
             return self._read(db, run)
 
     @repeated

@@ -53,26 +53,28 @@ class ProfileCalls(rpc.FleetServiceServicer):
         for field, value, least in (("runs", runs, 1), ("warmup_runs", warmup, 0)):
             if not least <= value <= MAX_RUNS:
                 raise bad_field(field, f"must be {least} to {MAX_RUNS:,}")
-        channel = "/channels/" in request.version
-        if request.version:
-            bundle, version = (parse_channel if channel else parse_version)(request.version, "version")
-
-        def complete(wanted: pb.ProfileRun) -> None:
+        caller, digest = CALLER.get().name, requests.digest(request, "request_id")
+        made = None
+        if request.request_id:  # before the version is looked up, which may be gone since
+            made = await self._run(self.profile_runs.earlier, caller, request.request_id, digest)
+        if made is None:
+            wanted = pb.ProfileRun(lease=request.lease, runs=runs, warmup_runs=warmup)
             if request.version:
-                short = self._records.channel(bundle, version).version if channel else version
-                found = self._records.version(bundle, short)
-                wanted.version = version_name(bundle, short)
-                wanted.bundle_sha256, wanted.bundle_bytes = found.sha256, found.size_bytes
-
-        made = await self._run(
-            self.profile_runs.create,
-            pb.ProfileRun(lease=request.lease, runs=runs, warmup_runs=warmup),
-            complete,
-            caller=CALLER.get().name,
-            request_id=request.request_id,
-            digest=requests.digest(request, "request_id"),
-        )
+                await self._choose(wanted, request.version)
+            made = await self._run(
+                self.profile_runs.create, wanted, caller=caller, request_id=request.request_id, digest=digest
+            )
         return pb.CreateProfileRunResponse(profile_run=made)
+
+    async def _choose(self, wanted: pb.ProfileRun, name: str) -> None:
+        if "/channels/" in name:
+            bundle, channel = parse_channel(name, "version")
+            version = (await self._run(self._records.channel, bundle, channel)).version
+        else:
+            bundle, version = parse_version(name, "version")
+        found = await self._run(self._records.version, bundle, version)
+        wanted.version = version_name(bundle, version)
+        wanted.bundle_sha256, wanted.bundle_bytes = found.sha256, found.size_bytes
 
     async def GetProfileRun(self, request: pb.GetProfileRunRequest, context: Any) -> pb.GetProfileRunResponse:
         found = await self._run(self.profile_runs.get, resource_id(request.name, "profileRuns"))

@@ -127,6 +127,17 @@ def test_a_version_or_a_channel_is_profiled_without_being_installed(world):
             for missing in ("bundles/small/versions/2", "bundles/none/versions/1"):
                 with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND"):
                     await ask(world, fleet, lease, version=missing)
+            with refused(Code.NOT_FOUND, "CHANNEL_NOT_FOUND"):
+                await ask(world, fleet, lease, version="bundles/small/channels/canary")
+            made = await ask(world, fleet, lease, version=version, request_id="1")
+            async with world.channel(server) as channel:
+                registry = registry_rpc.RegistryServiceStub(channel)
+                point.channel.version = (await world.publish(server, "small", "2"))[0]
+                await registry.UpdateChannel(point, metadata=world.admin)
+                await registry.DeleteVersion(registry_pb2.DeleteVersionRequest(name=version), metadata=world.admin)
+            assert await ask(world, fleet, lease, version=version, request_id="1") == made
+            with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND"):
+                await ask(world, fleet, lease, version=version)
 
     asyncio.run(main())
 

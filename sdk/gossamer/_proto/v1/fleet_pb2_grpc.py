@@ -286,7 +286,8 @@ class FleetServiceServicer:
         """Ask a held device for a profile. It hears of it with its next heartbeat; while a device is held these come about once a
         second.
         OK: the run, waiting; the same again for the same request_id. INVALID_ARGUMENT: lease or version is malformed, runs or
-        warmup_runs is out of range. NOT_FOUND (LEASE_NOT_FOUND): the lease was given back or expired. VERSION_NOT_FOUND.
+        warmup_runs is out of range. NOT_FOUND (LEASE_NOT_FOUND): the lease was given back or expired; (VERSION_NOT_FOUND,
+        CHANNEL_NOT_FOUND).
         FAILED_PRECONDITION (REQUEST_ID_REUSED): this request_id came before with another run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
