@@ -11,10 +11,14 @@ LIB := device_runtime/gossamer_runtime/_lib/.built
 
 # One after another even under -j: the benchmarks would disturb each other.
 .NOTPARALLEL:
-.PHONY: demo test test-slow lint types native cross fuzz bench $(BENCHES) clean
+.PHONY: demo demo-fleet test test-slow lint types native cross fuzz bench $(BENCHES) clean
 
 demo: $(VENV)/.demo $(LIB)
 	$(PY) -m tools.demo
+
+# Services, a device here and an emulated ARM one, from a client's call to profiles that come back.
+demo-fleet: $(VENV)/.fleet $(LIB)
+	$(PY) -m tools.demo_fleet
 
 test: $(VENV)/.dev $(LIB) cross
 	$(PY) -m pytest -n 2 -q -m "not slow"
@@ -82,10 +86,15 @@ $(VENV)/.demo: $(VENV)/.runtime pyproject.toml
 	$(PIP) -e '.[demo]'
 	@touch $@
 
+$(VENV)/.fleet: $(VENV)/.demo services/pyproject.toml
+	@echo "Setting up the services, their client and the device agent ..."
+	$(PIP) -e '.[demo,client]' -e './device_runtime[agent]' -e ./services
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.runtime pyproject.toml services/pyproject.toml
 	@echo "Setting up gossamer with torch, LiteRT, TVM and the test tools ..."
 	$(PIP) -e '.[torch,tflite,tvm,person,demo,dev]' -e './services[s3,postgres,ray,test]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.fleet
 
 $(VENV)/.bench: $(VENV)/.runtime pyproject.toml
 	@echo "Setting up gossamer with torch and the engines that the benchmark times ..."

@@ -22,10 +22,9 @@ def serving(services: Sequence[str], data: Path, settings: Sequence[str] = ()) -
     command = [sys.executable, "-m", "gossamer", "serve", *services, "--data", str(data), "--bind", "127.0.0.1:0"]
     for setting in ("server.log_level=WARNING", *settings):
         command += ["--set", setting]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        yield server.pid, [int(port) for port in re.findall(r":(\d+)", server.stdout.readline())]
-    finally:
-        server.terminate()
-        server.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.pid, [int(port) for port in re.findall(r":(\d+)", server.stdout.readline())]
+        finally:
+            server.terminate()

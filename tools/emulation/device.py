@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from tools.emulation import parts
@@ -109,8 +108,10 @@ def _install_runtime(folder: Path) -> None:
     """The runtime as it stands in this checkout, with the core for aarch64."""
     from tools.build_native import script
 
-    if find_spec("ziglang") is None:
-        raise UnavailableError("ziglang, which compiles the core, is missing: pip install ziglang==0.17.1")
+    try:
+        script().zig()
+    except script().BuildError as e:
+        raise UnavailableError(str(e)) from e
     core = Path(script().build("aarch64-linux"))
     package = folder / "gossamer_runtime"
     shutil.rmtree(package, ignore_errors=True)

@@ -1,0 +1,137 @@
+"""From a client's call to profiles of devices, as ``make demo-fleet`` has it: real services and agents, equal bits."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gossamer._errors import SignatureError
+from gossamer.bundle import keys
+from gossamer.client import Client, JobState
+from gossamer_runtime import Session
+from tools import fleet_chain as chain
+from tools.emulation.device import EmulatedDevice
+from tools.emulation.parts import UnavailableError
+
+pytest.importorskip("skimage", reason="needs scikit-image: pip install 'gossamer[demo]'")
+STAGES = ["load", "prune", "calibrate", "quantize", "lower", "choose", "encode", "emit", "sign"]
+
+
+@contextlib.contextmanager
+def _served(folder: Path):
+    """Services, a client, a device on this machine, and the bundle that a job made and published."""
+    key = chain.new_key(folder)
+    with (
+        chain.server(folder, key) as address,
+        Client(address) as client,
+        chain.local_agent(folder / "local", key) as local,
+    ):
+        seen = []
+        result = chain.optimise(client, chain.calibration_folder(folder), progress=seen.append)
+        bundle = result.save(folder / "person.goss")
+        assert seen[-1].state is JobState.SUCCEEDED
+        assert [s.percent for s in seen] == sorted(s.percent for s in seen)
+        yield key, client, local, result.numbers, bundle
+
+
+def test_chain_on_this_machine(tmp_path):
+    with _served(tmp_path) as (key, client, local, numbers, bundle):
+        assert list(numbers.stage_seconds) == STAGES
+        assert numbers.version == "bundles/person/versions/1"
+        assert hashlib.sha256(bundle.read_bytes()).hexdigest() == numbers.bundle_sha256
+        assert 45 < numbers.sparsity_percent < 50 and numbers.bundle_bytes < numbers.model_bytes / 4
+        stranger = keys.new_key("stranger", tmp_path / "strangers")
+        with pytest.raises(SignatureError):
+            Session(bundle, trusted_keys=[str(stranger.public_path)])
+
+        assert local.device.flash(bundle).status == "committed"
+        (active,) = [slot for slot in local.device.info()["slots"] if slot["status"] == "active"]
+        assert (active["name"], active["version"], active["sha256"]) == ("person", "1", numbers.bundle_sha256)
+
+        photo, here = chain.ask_session(bundle, key)
+        there = chain.ask_agent(local, photo)
+        assert there.outputs == here.outputs and there.isa == here.isa
+        assert here.person > 0.5  # it is a portrait
+
+        file = chain.profile(local, tmp_path / "local.json", runs=5)
+        report = json.loads(client.read(numbers.report_sha256))
+        assert json.loads(file.read_text())["model"] == "person" and report["manifest"]["name"] == "person"
+
+
+@pytest.mark.slow
+def test_chain_with_an_emulated_aarch64_device(tmp_path):
+    try:
+        machine = EmulatedDevice(tmp_path / "emulated")
+    except UnavailableError as error:
+        pytest.skip(f"no emulated device: {error}")
+    with (
+        _served(tmp_path) as (key, _, local, numbers, bundle),
+        chain.emulated_agent(machine, key) as emulated,
+    ):
+        info = emulated.device.info()
+        assert (info["machine"], info["isa"]) == ("aarch64", "neondot")
+        for agent in (local, emulated):
+            assert agent.device.flash(bundle).status == "committed"
+            (active,) = [slot for slot in agent.device.info()["slots"] if slot["status"] == "active"]
+            assert active["sha256"] == numbers.bundle_sha256
+        photo, here = chain.ask_session(bundle, key)
+        assert chain.ask_agent(local, photo).outputs == here.outputs
+        assert chain.ask_agent(emulated, photo).outputs == here.outputs
+
+        files = [chain.profile(agent, tmp_path / f"{agent.name}.json", runs=3) for agent in (local, emulated)]
+        ops = [json.loads(file.read_text())["ops"] for file in files]
+        assert [op["source"] for op in ops[0]] == [op["source"] for op in ops[1]]
+        assert any(op["kernel"].endswith("__neondot") for op in ops[1])
+        table = chain.compare(*files)
+        assert "__neondot" in table and f"isa={here.isa}" in table
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything_that_was_started(tmp_path):
+    folder = tmp_path / "demo"
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "tools.demo_fleet", "--local", "--keep", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("3. "):  # server and device run; the job begins
+                break
+        deadline = time.monotonic() + 30
+        while not any("worker" in line and "jobs" in line for line in _processes(folder)):
+            assert demo.poll() is None and time.monotonic() < deadline, _processes(folder)
+            time.sleep(0.05)
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        _, errors = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130, errors
+    assert "interrupted" in errors and "Traceback" not in errors
+    deadline = time.monotonic() + 10
+    while (left := _processes(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def _processes(folder: Path) -> list[str]:
+    """Command lines of processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line:
+                found.append(line)
+    return found
