@@ -11,6 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+
+
+def empty(url: str) -> str:
+    """The same URL, after every table there was dropped."""
+    engine, found = sa.create_engine(url), sa.MetaData()
+    found.reflect(engine)
+    found.drop_all(engine)
+    engine.dispose()
+    return url
 
 
 def find_program(name: str) -> str | None:

@@ -14,7 +14,7 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer._proto.v1 import registry_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
-from gossamer_services.common.database import open_database
+from gossamer_services.common.database import database_url, open_database
 from gossamer_services.common.tokens import TABLES, TokenStore
 from tests.services.common.certificates import Authority
 from tests.services.kit import messages, refused, served
@@ -23,9 +23,9 @@ from tests.shellkit import PLAIN, small_network
 Code = grpc.StatusCode
 
 
-def certificate_request() -> tuple[bytes, str]:
-    """A key, and a PKCS #10 request for it that claims to be somebody."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def certificate_request(kept: bytes = b"") -> tuple[bytes, str]:
+    """A key (``kept``, or a new one), and a PKCS #10 request for it that claims to be somebody."""
+    key = serialization.load_pem_private_key(kept, None) if kept else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "admin")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -33,18 +33,18 @@ def certificate_request() -> tuple[bytes, str]:
 
 
 class World:
-    """A fleet server with TLS, and its clients."""
+    """A fleet server with TLS, and its clients; ``database``: URL of an empty one, by default SQLite."""
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder, database: str = "") -> None:
         self.folder, self.people = folder, Authority("people")
         certificate, key = self.people.issue("server").write(folder, "server")
         (folder / "data").mkdir()
-        tokens = TokenStore(open_database(f"sqlite:///{folder / 'data' / 'registry.db'}", TABLES))
+        tokens = TokenStore(open_database(database_url(database, folder / "data", "registry.db"), TABLES))
         self.admin = (("authorization", f"Bearer {tokens.create('admin', ['admin'])}"),)
         self.reader = (("authorization", f"Bearer {tokens.create('reader', ['read'])}"),)
         tokens.close()
         self.overrides = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"']
-        self.overrides += ["server.device_bind=127.0.0.1:0", "server.tokens=required"]
+        self.overrides += ["server.device_bind=127.0.0.1:0", "server.tokens=required", f'state.database="{database}"']
 
     def serve(self, *overrides: str):
         return served(self.folder / "data", *self.overrides, *overrides, services=("registry", "fleet"))

@@ -16,15 +16,21 @@ from gossamer._proto.v1 import profile_pb2, registry_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
 from tests.services.fleet.fleetkit import Code, World
 from tests.services.kit import refused
+from tests.services.postgres import empty, url
+
+__all__ = ["url"]
 
 WAITING, RUNNING = pb.PROFILE_RUN_STATE_WAITING, pb.PROFILE_RUN_STATE_RUNNING
 DONE, FAILED = pb.PROFILE_RUN_STATE_DONE, pb.PROFILE_RUN_STATE_FAILED
 SHA = "c" * 64
 
 
-@pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres"])
+def world(tmp_path, request):
+    if request.param == "sqlite":
+        return World(tmp_path)
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install -e './services[postgres]'")
+    return World(tmp_path, empty(request.getfixturevalue("url")))
 
 
 async def hold(world, fleet, seconds: float = 60.0) -> str:
@@ -232,9 +238,9 @@ def test_runs_fail_when_the_device_is_given_back_removed_or_the_lease_ends(world
                 with refused(Code.NOT_FOUND, "LEASE_NOT_FOUND"):
                     await ask(world, fleet, lease)
 
-                lease = await hold(world, fleet, 0.5)
+                lease = await hold(world, fleet, 0.8)
                 run = await ask(world, fleet, lease, request_id="1")
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.8)
                 found = await look(world, fleet, run)
                 assert (found.state, found.failure_reason) == (FAILED, "LEASE_EXPIRED")
                 with refused(Code.FAILED_PRECONDITION, "PROFILE_RUN_ENDED"):
@@ -270,14 +276,44 @@ def test_a_restart_in_the_middle(world):
             assert (await look(world, fleet, told)).profile == profile.name
             assert (await me.Heartbeat(pb.HeartbeatRequest(name=name))).profile_run.name == waiting.name
             await fleet.ReleaseDevice(pb.ReleaseDeviceRequest(lease=lease), metadata=world.admin)
-            lease = await hold(world, fleet, 0.3)
+            lease = await hold(world, fleet, 0.8)
             late = await ask(world, fleet, lease)
-        await asyncio.sleep(0.3)  # it ends while no server runs
+        await asyncio.sleep(0.8)  # it ends while no server runs
         async with world.fleet() as (server, fleet), world.device(server, member) as me:
             assert (await look(world, fleet, late)).failure_reason == "LEASE_EXPIRED"
             heard = await me.Heartbeat(pb.HeartbeatRequest(name=name))
             assert (heard.interval.seconds, heard.HasField("profile_run")) == (60, False)
             assert await hold(world, fleet) != lease
+
+    asyncio.run(main())
+
+
+def test_many_at_the_same_time(world):
+    """One run for one request id, one profile for one run, and no run that outlives its lease."""
+
+    async def main():
+        async with world.fleet() as (server, fleet):
+            name, *_ = member = await world.enrol(fleet)
+            lease = await hold(world, fleet)
+            async with world.device(server, member) as me:
+                same = await asyncio.gather(*(ask(world, fleet, lease, request_id="1") for _ in range(8)))
+                assert len({run.name for run in same}) == 1
+                beats = await asyncio.gather(*(me.Heartbeat(pb.HeartbeatRequest(name=name)) for _ in range(8)))
+                assert {heard.profile_run.name for heard in beats} == {same[0].name}
+                answers = await asyncio.gather(*(me.CreateProfile(answer(same[0])) for _ in range(8)))
+                assert len({made.profile.name for made in answers}) == 1
+                listed = await fleet.ListProfiles(pb.ListProfilesRequest(), metadata=world.reader)
+                assert len(listed.profiles) == 1
+
+                asked = [asyncio.create_task(ask(world, fleet, lease)) for _ in range(8)]
+                await asyncio.sleep(0.01)
+                await fleet.ReleaseDevice(pb.ReleaseDeviceRequest(lease=lease), metadata=world.admin)
+                for found in await asyncio.gather(*asked, return_exceptions=True):
+                    if isinstance(found, pb.ProfileRun):
+                        found = await look(world, fleet, found)
+                        assert (found.state, found.failure_reason) == (FAILED, "CANCELLED")
+                    else:
+                        assert found.code() is Code.NOT_FOUND
 
     asyncio.run(main())
 
