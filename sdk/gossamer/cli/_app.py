@@ -23,6 +23,8 @@ _COMMANDS = {
     "serve": "Serve registry, optimizer and fleet over gRPC.",
     "tokens": "Make, list and revoke tokens of a server.",
     "device": "Flash, run and profile bundles on devices.",
+    "fleet": "Enrol devices, roll versions out, see profiles.",
+    "registry": "Push bundles to a server, list versions.",
     "doctor": "Check this installation.",
     "version": "Show versions.",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,11 +62,14 @@ def open_session(bundle: Path, options: dict[str, Any]) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Pretty JSON on stdout; what is not a finite number becomes a string, for JSON has none."""
+    """Pretty JSON on stdout; what is not a finite number becomes a string, for JSON has none. Dataclasses are objects,
+    times are ISO 8601."""
     click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -73,4 +78,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value

@@ -7,6 +7,7 @@ would run on to its end. The handler therefore also remembers, and ``check`` rai
 from __future__ import annotations
 
 import signal
+import threading
 
 _pressed = False
 
@@ -24,8 +25,8 @@ def pressed() -> bool:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt when Ctrl-C was pressed since ``install``."""
-    if _pressed:
+    """Raise KeyboardInterrupt when Ctrl-C was pressed since ``install``; in the main thread, which ends the others."""
+    if _pressed and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gossamer.cli._common import PATH, json_option, print_json
+from gossamer.cli._device_open import device_options, inputs_of_file, manifest_of, opened
+from gossamer.cli._device_profile import profile
 
 if TYPE_CHECKING:
-    from gossamer.device.target import Device, Flashed
-
-F = TypeVar("F", bound=Callable[..., Any])
+    from gossamer.device.target import Flashed
 
 _EPILOG = """\b
 Examples:
@@ -30,24 +29,6 @@ Exit codes besides those of 'gossamer --help': 9 signature refused, 17 unreachab
 19 nothing to do, 20 rolled back, 21 older than the device's counter, 22 slots in use, damaged or full,
 23 token or certificate refused.
 """
-
-
-def device_options(command: F) -> F:
-    """--device, --root, and how to reach an address that was not added."""
-    for option in reversed(
-        [
-            click.option(
-                "-d", "--device", "name", help="A device that was added, or HOST:PORT. [default: the only one]"
-            ),
-            click.option("--root", type=PATH, help="The slot folder of a mounted card."),
-            click.option("--ca", help="With HOST:PORT: certificates to trust, a file or 'system'; turns TLS on."),
-            click.option("--cert", type=PATH, help="With HOST:PORT: our certificate."),
-            click.option("--key", type=PATH, help="With HOST:PORT: its private key."),
-            click.option("--token-file", type=PATH, help="A file that holds a token."),
-        ]
-    ):
-        command = option(command)
-    return command
 
 
 @click.group("device", epilog=_EPILOG)
@@ -162,7 +143,7 @@ def list_(check: bool, as_json: bool) -> None:
 @json_option
 def info(as_json: bool, **options: Any) -> None:
     """Show what a device is and what its slots hold."""
-    with _opened(options) as device:
+    with opened(options) as device:
         found = device.info()
     if as_json:
         print_json(found)
@@ -203,8 +184,8 @@ def flash(bundle: Path, stage: bool, trial_input: Path | None, quiet: bool, as_j
     """
     from gossamer.cli._transfer import TransferBar
 
-    inputs = _inputs_of_file(bundle, trial_input)
-    with _opened(options) as device, TransferBar("flash", quiet=quiet or as_json) as bar:
+    inputs = inputs_of_file(bundle, trial_input)
+    with opened(options) as device, TransferBar("flash", quiet=quiet or as_json) as bar:
         done = device.flash(bundle, stage_only=stage, inputs=inputs, progress=bar)
     return _tell(done, str(bundle), as_json)
 
@@ -214,7 +195,7 @@ def flash(bundle: Path, stage: bool, trial_input: Path | None, quiet: bool, as_j
 @json_option
 def activate(as_json: bool, **options: Any) -> int:
     """Try and commit the bundle that was flashed with --stage."""
-    with _opened(options) as device:
+    with opened(options) as device:
         done = device.activate()
     return _tell(done, "the staged bundle", as_json)
 
@@ -224,7 +205,7 @@ def activate(as_json: bool, **options: Any) -> int:
 @json_option
 def rollback(as_json: bool, **options: Any) -> int:
     """Go back to the bundle that ran before."""
-    with _opened(options) as device:
+    with opened(options) as device:
         done = device.rollback()
     return _tell(done, "the bundle before", as_json)
 
@@ -246,8 +227,8 @@ def run(inputs: tuple[Path, ...], top: int, output: Path | None, as_json: bool, 
     if output is not None:
         _atomic.check_target(output)
     results: list[dict[str, Any]] = []
-    with _opened(options) as device:
-        manifest = _manifest(device)
+    with opened(options) as device:
+        manifest = manifest_of(device)
         raw: dict[str, list[Any]] = {p.name: [] for p in manifest.outputs}
         ports = {p.name: p for p in manifest.outputs}
         for name, sample in named_samples(list(inputs), list(manifest.inputs)):
@@ -266,36 +247,7 @@ def run(inputs: tuple[Path, ...], top: int, output: Path | None, as_json: bool, 
     show(results)
 
 
-@command.command("profile", epilog="\b\nExample:\n  gossamer device profile -d pi --runs 100\n")
-@click.option("--runs", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Timed inferences.")
-@click.option("--warmup", type=click.IntRange(0, 100_000), default=5, show_default=True, help="Inferences before them.")
-@click.option("-i", "--input", "source", type=PATH, help="A picture or array. [default: random input]")
-@click.option(
-    "--chrome-trace", "--perfetto", "chrome_trace", type=PATH, help="Write a trace for Perfetto or Chrome here."
-)
-@device_options
-@json_option
-def profile(
-    runs: int, warmup: int, source: Path | None, chrome_trace: Path | None, as_json: bool, **options: Any
-) -> None:
-    """Time every operator of the device's bundle, on the device: median, minimum, 90th percentile in microseconds."""
-    import json
-
-    from gossamer import _atomic
-
-    if chrome_trace is not None:
-        _atomic.check_target(chrome_trace)
-    with _opened(options) as device:
-        inputs = [] if source is None else _sample(_manifest(device), source)
-        found, text, trace = device.profile(runs=runs, warmup=warmup, inputs=inputs, trace=chrome_trace is not None)
-    if chrome_trace is not None:
-        _atomic.write_text(chrome_trace, trace)
-    if as_json:
-        print_json({**json.loads(found), "chrome_trace": str(chrome_trace) if chrome_trace else None})
-        return
-    click.echo(text)
-    if chrome_trace is not None:
-        click.echo(f"trace: {chrome_trace} (open it at https://ui.perfetto.dev)")
+command.add_command(profile)
 
 
 @command.command("logs", epilog="\b\nExample:\n  gossamer device logs -d pi --follow\n")
@@ -308,7 +260,7 @@ def logs(limit: int, follow: bool, as_json: bool, **options: Any) -> None:
     import json
     from datetime import UTC, datetime
 
-    with _opened(options) as device:
+    with opened(options) as device:
         for record in device.logs(limit=limit, follow=follow):
             if as_json:
                 click.echo(json.dumps(record))
@@ -325,64 +277,13 @@ def doctor(as_json: bool, **options: Any) -> int:
     from gossamer.cli._device_checks import check_device
 
     with contextlib.ExitStack() as stack:
-        checks = check_device(lambda: stack.enter_context(_opened(options)))
+        checks = check_device(lambda: stack.enter_context(opened(options)))
     if as_json:
         print_json({"checks": checks})
     else:
         for c in checks:
             click.echo(f"{'ok  ' if c['ok'] else 'FAIL'}  {c['check']:<15} {c['detail']}")
     return next((int(c["exit_code"]) for c in checks if not c["ok"]), 0)
-
-
-@contextlib.contextmanager
-def _opened(options: dict[str, Any]) -> Iterator[Device]:
-    """The device that the options name."""
-    from dataclasses import replace
-
-    from gossamer.device import book
-    from gossamer.device.target import open_device
-
-    root, name = options["root"], options["name"]
-    if root is not None:
-        if name is not None:
-            raise click.UsageError("--device and --root exclude each other")
-        place = book.Place("card", root=str(root))
-    else:
-        given = {k: str(options[k]) for k in ("ca", "cert", "key", "token_file") if options[k] is not None}
-        place = replace(book.find(name), **given)
-    with contextlib.closing(open_device(place.check())) as device:
-        yield device
-
-
-def _manifest(device: Device) -> Any:
-    """Manifest of the bundle that runs there."""
-    import json
-
-    from gossamer._errors import SlotError
-    from gossamer.bundle.manifest import from_dict
-
-    info = device.info(manifest=True)
-    text = info.get("manifest_json", "")
-    if not text:
-        device.run([])  # says why there is none
-        raise SlotError("no bundle runs on the device", hint=info.get("problem") or "flash one")
-    return from_dict(json.loads(text))
-
-
-def _inputs_of_file(bundle: Path, source: Path | None) -> list[bytes]:
-    if source is None:
-        return []
-    from gossamer.bundle import inspect, sign
-    from gossamer.bundle.manifest import from_dict
-
-    return _sample(from_dict(inspect.inspect(sign.read(bundle), str(bundle)).manifest), source)
-
-
-def _sample(manifest: Any, source: Path) -> list[bytes]:
-    from gossamer.cli._inputs import named_samples
-
-    sample = next(named_samples([source], list(manifest.inputs)))[1]
-    return [sample[p.name].tobytes() for p in manifest.inputs]
 
 
 def _running(info: dict[str, Any]) -> str:
