@@ -15,6 +15,7 @@ from gossamer_services.common.settings import Section, ServerSettings, StateSett
 from gossamer_services.fleet.settings import FleetSettings
 from gossamer_services.optimizer.settings import OptimizerSettings
 from gossamer_services.registry.settings import RegistrySettings
+from gossamer_services.upstream.settings import UpstreamSettings
 
 
 class Config(Section):
@@ -25,6 +26,7 @@ class Config(Section):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     fleet: FleetSettings = Field(default_factory=FleetSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    upstream: UpstreamSettings = Field(default_factory=UpstreamSettings)
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:

@@ -1,10 +1,11 @@
-"""All services in one process: opens the state, serves, and drains at SIGTERM or SIGINT."""
+"""All services in one process, or some of them: opens the state, serves, and drains at SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,12 @@ from gossamer_services.registry.records import Records
 from gossamer_services.registry.remote import S3Shelf
 from gossamer_services.registry.service import Registry
 from gossamer_services.registry.tables import TABLES as REGISTRY_TABLES
+from gossamer_services.registry.versions import Versions
+from gossamer_services.upstream.connection import Upstream, UpstreamError
+from gossamer_services.upstream.fleet import RemoteFleet
+from gossamer_services.upstream.registry import RemoteRegistry
+
+_LOG = logging.getLogger(__name__)
 
 SERVICES = ("registry", "optimizer", "fleet")
 """What can be served."""
@@ -80,20 +87,21 @@ async def serve(
     """Serve until ``stop`` is set, or SIGTERM or SIGINT comes; then drain.
 
     Args:
-        services: some of :data:`SERVICES`; the others need the registry beside them.
+        services: some of :data:`SERVICES`; the others find a registry that is not among them by ``upstream.registry``.
         ready: called once everything is served.
 
     Raises:
-        SettingsError: unknown services, or the data folder cannot be used.
+        SettingsError: unknown services, no registry, one that refuses this server, or the data folder cannot be used.
         ServiceError: an address cannot be bound, TLS is missing, or the database cannot be opened.
     """
     unknown = sorted(set(services) - set(SERVICES))
     if unknown:
         raise SettingsError(f"no such service: {', '.join(unknown)}", hint=f"choose from {', '.join(SERVICES)}")
-    if "registry" not in services:
+    if "registry" not in services and not config.upstream.registry:
         raise SettingsError(
-            f"the {services[0]} needs the registry in its process",
-            hint=f"serve both: gossamer serve registry {services[0]}",
+            f"the {services[0]} needs the registry: in its process, or at an address",
+            where="upstream.registry",
+            hint=f"serve both, gossamer serve registry {services[0]}, or set upstream.registry",
         )
     own_port = "fleet" in services and config.server.device_authority is None  # the fleet's authority signs for it
     check(config.server, device_tls=own_port)
@@ -102,14 +110,23 @@ async def serve(
     try:
         async with contextlib.AsyncExitStack() as stack:
             folder = stack.enter_context(state_folder(config.state.folder))
-            registry = _registry(config, folder)
-            stack.push_async_callback(registry.close)
-            served: list[Service] = [registry.service()]
+            served: list[Service] = []
+            registry: Registry | RemoteRegistry
+            if "registry" in services:
+                registry = _registry(config, folder)
+                stack.push_async_callback(registry.close)
+                served.append(registry.service())
+            else:
+                registry = _remote_registry(config)
+                stack.callback(registry.upstream.close)
+                _warn(await asyncio.to_thread(registry.check, writes="optimizer" in services))
             if "optimizer" in services:
                 optimizer = _optimizer(config, folder, registry)
                 stack.push_async_callback(optimizer.close)
                 await optimizer.start()
                 served += optimizer.services()
+            if isinstance(registry, RemoteRegistry):
+                stack.callback(registry.upstream.abort)  # before the optimizer ends: its jobs wait for no transfer then
             known = device_tls = None
             if "fleet" in services:
                 authority = Authority(folder / "fleet")
@@ -119,6 +136,11 @@ async def serve(
                 stack.push_async_callback(fleet.close)
                 served.append(fleet.service())
                 known = fleet.devices.known
+            elif config.upstream.fleet and config.server.device_bind:
+                remote_fleet = _remote_fleet(config)
+                stack.callback(remote_fleet.upstream.close)
+                _warn(await asyncio.to_thread(remote_fleet.check))
+                known = remote_fleet.known
             tokens = open_tokens(config)
             stack.callback(tokens.close)
             server = Server(config.server, served, tokens, known, device_tls)
@@ -126,7 +148,8 @@ async def serve(
                 fleet.device_address = server.device_address
             await server.start()
             stack.push_async_callback(server.stop)
-            registry.start()
+            if isinstance(registry, Registry):
+                registry.start()
             if "fleet" in services:
                 fleet.start()
             loop = asyncio.get_running_loop()
@@ -153,25 +176,48 @@ def _registry(config: Config, folder: Path) -> Registry:
     return Registry(blobs, Records(engine, blobs), config.registry)
 
 
-def _fleet(config: Config, folder: Path, registry: Registry, authority: Authority) -> Fleet:
+def _remote_registry(config: Config) -> RemoteRegistry:
+    at = config.upstream
+    upstream = Upstream("registry", at.registry, at.registry_token_file, at.registry_ca)
+    return RemoteRegistry(upstream, lease_s=at.lease_s, cache_s=at.cache_s)
+
+
+def _remote_fleet(config: Config) -> RemoteFleet:
+    at = config.upstream
+    return RemoteFleet(Upstream("fleet", at.fleet, at.fleet_token_file, at.fleet_ca), cache_s=at.cache_s)
+
+
+def _warn(error: UpstreamError | None) -> None:
+    if error is not None:
+        _LOG.warning("calls that need another server fail until it answers: %s", error.message)
+
+
+def _fleet(config: Config, folder: Path, registry: Registry | RemoteRegistry, authority: Authority) -> Fleet:
     engine = open_database(database_url(config.state.database, folder, "fleet.db"), FLEET_TABLES)
     runs = ProfileRuns(engine)
-    return Fleet(
+    versions: Versions = registry.records if isinstance(registry, Registry) else registry
+    fleet = Fleet(
         Devices(engine),
-        Rollouts(engine, registry.records.name_of),
+        Rollouts(engine, versions.name_of),
         Profiles(engine, runs),
         runs,
-        registry.records,
+        versions,
         authority,
         config.fleet,
     )
+    if isinstance(registry, RemoteRegistry):
+        fleet.registry_address = config.upstream.registry_device_address
+    return fleet
 
 
-def _optimizer(config: Config, folder: Path, registry: Registry) -> Optimizer:
+def _optimizer(config: Config, folder: Path, registry: Registry | RemoteRegistry) -> Optimizer:
     def publish(job: Job, digest: str) -> str:
         assert job.spec.publish is not None  # the engine asks for jobs that name a version
         bundle, version = job.spec.publish
-        return registry.publish(bundle, version, digest, job.submitter)
+        if isinstance(registry, Registry):
+            return registry.publish(bundle, version, digest, job.submitter)
+        made_by = f"jobs/{job.id}" + (f" of {job.submitter}" if job.submitter else "")
+        return registry.publish(bundle, version, digest, request_id=job.id, description=made_by)
 
     jobs = folder / "jobs"
     jobs.mkdir(exist_ok=True)
@@ -179,8 +225,10 @@ def _optimizer(config: Config, folder: Path, registry: Registry) -> Optimizer:
         config.optimizer,
         jobs,
         database_url(config.state.database, folder, "jobs.db"),
-        registry.blobs,
+        registry.blobs if isinstance(registry, Registry) else registry,
         publish=publish,
+        lease_s=registry.lease_s if isinstance(registry, RemoteRegistry) else None,
     )
-    registry.referrers.append(optimizer.store.refers_to)
+    if isinstance(registry, Registry):
+        registry.referrers.append(optimizer.store.refers_to)
     return optimizer

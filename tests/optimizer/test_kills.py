@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import gossamer
-from gossamer_services.optimizer.blobs import file_digest
+from gossamer_services.common.copies import file_digest
 from gossamer_services.optimizer.folder import JobFolder
 from gossamer_services.optimizer.jobs import State
 from tests.finetune.conftest import network

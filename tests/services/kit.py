@@ -87,7 +87,7 @@ class Refused:
     metadata: dict[str, str]
     fields: list[str]
 
-    def read(self, error: grpc.aio.AioRpcError) -> None:
+    def read(self, error: grpc.RpcError) -> None:
         """Fill in from the trailer's google.rpc.Status."""
         self.code, self.message = error.code(), error.details() or ""
         raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
@@ -107,7 +107,7 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refused]:
     found = Refused()
     try:
         yield found
-    except grpc.aio.AioRpcError as e:
+    except grpc.RpcError as e:
         found.read(e)
         assert (found.code, found.reason) == (code, reason), e
     else:

@@ -39,6 +39,8 @@ class AsyncClient:
         ca: certificates, in PEM, of the authority that signed the server's. ``tls``: encrypt, and trust the system's
             authorities; on by default where a token goes to another machine.
         retry: how calls are repeated.
+        registry: ``host:port`` of the registry, where it is served apart from the others; reached like the address.
+        registry_token: where it asks for another token.
 
     Raises:
         InputError: no address.
@@ -53,16 +55,23 @@ class AsyncClient:
         ca: str | os.PathLike[str] | None = None,
         tls: bool | None = None,
         retry: Retry | None = None,
+        registry: str | None = None,
+        registry_token: str | None = None,
     ) -> None:
         link = self._link = Link(address, token=token, ca=ca, tls=tls, retry=retry or Retry())
         self.address, self.retry = link.address, link.retry
         self._stub = optimizer_pb2_grpc.OptimizerServiceStub(link.channel)  # type: ignore[no-untyped-call]
-        self._transfers, self._versions = Transfers(link), Versions(link)
+        there = link
+        if registry is not None:
+            there = Link(registry, token=registry_token or token, ca=ca, tls=tls, retry=link.retry)
+        self._links = {link, there}
+        self._transfers, self._versions = Transfers(there), Versions(there)
         self.fleet = AsyncFleet(link, self._versions)
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._link.channel.close()
+        """Close the connections."""
+        for link in self._links:
+            await link.channel.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self

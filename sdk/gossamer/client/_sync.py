@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from gossamer.client._aio import AsyncClient, AsyncJob, AsyncResult, Watch
+from gossamer.client._background import Background
 from gossamer.client._calls import Retry
 from gossamer.client._fleet_sync import Fleet
 from gossamer.client._registry import Channel, Version
 from gossamer.client._results import JobState, JobStatus, Outcome
 from gossamer.client._transfer import Bytes
-
-T = TypeVar("T")
 
 
 class Client:
@@ -35,14 +32,17 @@ class Client:
         ca: str | os.PathLike[str] | None = None,
         tls: bool | None = None,
         retry: Retry | None = None,
+        registry: str | None = None,
+        registry_token: str | None = None,
     ) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gossamer-client", daemon=True)
-        self._thread.start()
+        self._background = Background("gossamer-client")
+        self._run = self._background.run
         self._closed = False
 
         async def connect() -> AsyncClient:  # channels belong to the loop that they are made in
-            return AsyncClient(address, token=token, ca=ca, tls=tls, retry=retry)
+            return AsyncClient(
+                address, token=token, ca=ca, tls=tls, retry=retry, registry=registry, registry_token=registry_token
+            )
 
         try:
             self._client = self._run(connect())
@@ -131,19 +131,9 @@ class Client:
         """Point a bundle's channel (``stable`` or ``canary``) at one of its versions."""
         return self._run(self._client.set_channel(bundle, channel, version))
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:  # Ctrl-C ends the work too
-            future.cancel()
-            raise
-
     def _end(self) -> None:
         self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._background.close()
 
 
 class Job:
@@ -168,7 +158,7 @@ class Job:
             except Exception as e:
                 changes.put(e)
 
-        future = asyncio.run_coroutine_threadsafe(pump(), self._client._loop)
+        future = self._client._background.start(pump())
         try:
             while (found := changes.get()) is not None:
                 if isinstance(found, BaseException):

@@ -19,7 +19,7 @@ from gossamer_services.fleet.names import own_device, resource_id
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
 from gossamer_services.registry.names import check_digest, check_name, parse_channel, parse_version, version_name
-from gossamer_services.registry.records import Records
+from gossamer_services.registry.versions import Versions
 
 MAX_PROFILES = 100
 MAX_RUNS = 100_000
@@ -37,7 +37,7 @@ class ProfileCalls(rpc.FleetServiceServicer):
     """
 
     def __init__(
-        self, profiles: Profiles, profile_runs: ProfileRuns, records: Records, pool: ThreadPoolExecutor
+        self, profiles: Profiles, profile_runs: ProfileRuns, records: Versions, pool: ThreadPoolExecutor
     ) -> None:
         self.profiles, self.profile_runs = profiles, profile_runs
         self._records, self._pool = records, pool

@@ -26,7 +26,8 @@ from gossamer_services.fleet.profiling import ProfileCalls
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.settings import FleetSettings
 from gossamer_services.registry.names import check_digest, check_name, parse_version
-from gossamer_services.registry.records import Records, check_labels
+from gossamer_services.registry.records import check_labels
+from gossamer_services.registry.versions import Versions
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Fleet(ProfileCalls):
         rollouts: Rollouts,
         profiles: Profiles,
         profile_runs: ProfileRuns,
-        records: Records,
+        records: Versions,
         authority: Authority,
         settings: FleetSettings,
     ) -> None:
@@ -85,6 +86,8 @@ class Fleet(ProfileCalls):
         self._authority, self._settings = authority, settings
         self.device_address: Callable[[], str] = str
         """host:port where devices call with their certificates; known once the server is bound."""
+        self.registry_address = ""
+        """host:port where devices read bundles; empty: at the device address of the fleet."""
         self._clockwork: asyncio.Task[None] | None = None
 
     def service(self) -> Service:
@@ -156,7 +159,7 @@ class Fleet(ProfileCalls):
             await self._run(self.rollouts.heard, device, request.status)
             row = await self._run(self.devices.get, device)
         held = is_held(row, self.devices.clock())
-        answer = pb.HeartbeatResponse()
+        answer = pb.HeartbeatResponse(registry_address=self.registry_address)
         seconds = self._settings.held_heartbeat_s if held else self._settings.heartbeat_s
         answer.interval.FromMilliseconds(round(seconds * 1000))
         if row.desired:

@@ -12,7 +12,7 @@ from typing import Any
 from gossamer import _errors
 from gossamer._errors import GossamerError, ModelError
 from gossamer_services.common.errors import Code, ServiceError
-from gossamer_services.optimizer.blobs import Blobs, copy
+from gossamer_services.optimizer.blobs import Blobs
 from gossamer_services.optimizer.jobs import Blob, JobSpec, check_digest
 from gossamer_services.optimizer.store import JobStore
 from gossamer_services.optimizer.subprocesses import kept_environment
@@ -72,8 +72,7 @@ class Admission:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="vet-", dir=self._folder) as folder:
             path = Path(folder) / f"{role}{blob.kind}"
-            with self._blobs.open(blob.digest) as stream:
-                copy(stream, path)
+            self._blobs.fetch(blob.digest, path)
             command = [sys.executable, "-P", "-m", "gossamer_services.optimizer.vet", role, str(path.resolve())]
             try:
                 ran = subprocess.run(

@@ -14,6 +14,7 @@ from gossamer_services.optimizer.admission import Admission
 from gossamer_services.optimizer.blobs import Blobs
 from gossamer_services.optimizer.engine import Engine, Publish, Settings
 from gossamer_services.optimizer.executor import Executor
+from gossamer_services.optimizer.keeping import Keeper
 from gossamer_services.optimizer.settings import OptimizerSettings
 from gossamer_services.optimizer.store import JobStore, Retry
 from gossamer_services.optimizer.subprocesses import SubprocessExecutor
@@ -45,6 +46,8 @@ class Optimizer:
         blobs: models, data and bundles.
         executor: what runs attempts; default: as the settings say.
         publish: makes versions of bundles; None: jobs that ask for one are refused.
+        lease_s: ``blobs.use`` keeps a blob for so many seconds, and is called again in time for all that jobs refer to;
+            None: whoever collects garbage asks the store.
 
     Raises:
         BackendError: the Ray cluster cannot be used.
@@ -62,6 +65,7 @@ class Optimizer:
         *,
         executor: Executor | None = None,
         publish: Publish | None = None,
+        lease_s: float | None = None,
     ) -> None:
         key = None
         if settings.key is not None:
@@ -80,6 +84,7 @@ class Optimizer:
             key=key,
             publish=publish,
         )
+        self._keeper = None if lease_s is None else Keeper(self.store, blobs.use, lease_s)
         self._watcher = Watcher(self.store)
         self._jobs = service.OptimizerServicer(
             self.engine, Admission(self.store, blobs, folder / "vetting"), self._watcher, settings.limits()
@@ -105,8 +110,12 @@ class Optimizer:
     async def start(self) -> None:
         """Resume what an earlier server left, and run jobs."""
         await asyncio.to_thread(self.engine.start)
+        if self._keeper is not None:
+            self._keeper.start()
 
     async def close(self) -> None:
         """Put jobs that run back into the queue; they go on where they were when a server starts again."""
         await asyncio.to_thread(self.engine.stop)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.stop)
         self.store.close()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from gossamer_services.common.copies import copy, fetch, sync_folder
 from gossamer_services.common.errors import Code, ServiceError
-
-CHUNK = 1 << 20
 
 
 class Blobs(Protocol):
@@ -20,13 +18,23 @@ class Blobs(Protocol):
         """Bytes of a blob; None when it is not there."""
 
     def use(self, digest: str) -> bool:
-        """Whether a blob is there; if it is, garbage collection leaves it alone for its grace period."""
+        """Whether a blob is there; if it is, garbage collection leaves it alone for a while.
+
+        That is the grace period, or the time of a lease where the registry is elsewhere.
+        """
 
     def open(self, digest: str) -> BinaryIO:
-        """A blob for reading.
+        """A blob for reading; a bundle or a report, for it may be held in memory.
 
         Raises:
             ServiceError: NOT_FOUND (BLOB_NOT_FOUND).
+        """
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Write a blob to a file, whole or not at all; the folder is not synced.
+
+        Raises:
+            ServiceError: NOT_FOUND (BLOB_NOT_FOUND), DATA_LOSS (DIGEST_MISMATCH): its bytes are others.
         """
 
     def put(self, source: Path) -> str:
@@ -60,6 +68,10 @@ class FolderBlobs:
                 Code.NOT_FOUND, "BLOB_NOT_FOUND", "there is no such blob", where=digest, hint="upload it first"
             ) from None
 
+    def fetch(self, digest: str, target: Path) -> None:
+        with self.open(digest) as stream:
+            fetch(stream, digest, target)
+
     def put(self, source: Path) -> str:
         part = self.folder / f".{secrets.token_hex(8)}.part"
         try:
@@ -70,30 +82,3 @@ class FolderBlobs:
         finally:
             part.unlink(missing_ok=True)
         return digest
-
-
-def copy(stream: BinaryIO, target: Path) -> str:
-    """Write a stream into a new file, synced; returns its SHA-256."""
-    sha = hashlib.sha256()
-    with target.open("wb") as out:
-        while chunk := stream.read(CHUNK):
-            sha.update(chunk)
-            out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
-    return sha.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,10 +14,10 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -30,15 +30,25 @@ from gossamer_services.optimizer.folder import JobFolder
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, Reason
 from gossamer_services.optimizer.store import Claim, JobStore
 from gossamer_services.optimizer.subprocesses import SubprocessExecutor
+from gossamer_services.upstream.connection import UpstreamError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _FOLDER = re.compile(r"[0-9a-f]{32}")
+T = TypeVar("T")
 LOG = logging.getLogger("gossamer.optimizer")
 Publish = Callable[[Job, str], str]
 """Called with a job and its bundle's digest; publishes the version that the job names, and returns its name. A call for
 a job and digest that were published before returns the same."""
+
+
+class _StoppedError(Exception):
+    """The wait for a server was ended by a verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.name)
+        self.verdict = verdict
 
 
 @dataclass(frozen=True)
@@ -49,11 +59,13 @@ class Settings:
         slots: jobs at a time.
         lease_s: another engine may take a job over when it was not heard of for this long.
         poll_s: how often the queue is looked at when nothing says that it changed.
+        patience_s: longest wait between two questions to a registry that does not answer.
     """
 
     slots: int = 1
     lease_s: float = 30.0
     poll_s: float = 0.5
+    patience_s: float = 15.0
 
 
 class Engine:
@@ -183,9 +195,12 @@ class Engine:
     def _run(self, claim: Claim) -> None:
         job, folder = claim.job, self.job_folder(claim.job.id)
         try:
-            folder.prepare(job.spec, self.blobs)
-        except (ServiceError, InputError) as e:
-            if isinstance(e, ServiceError) and e.code is not Code.NOT_FOUND:
+            self._patiently(claim, "fetch", lambda: folder.prepare(job.spec, self.blobs))
+        except _StoppedError as e:
+            self._conclude(claim, folder, Outcome(Ended.STOPPED, verdict=e.verdict))
+            return
+        except ServiceError as e:
+            if e.code not in (Code.NOT_FOUND, Code.DATA_LOSS):
                 raise  # the store of blobs is out of order: tried again
             error = JobError(Reason.INPUT_LOST, type(e).__name__, e.message, e.where or "", e.hint or "")
             self._settle(claim, self.store.fail(claim, error))
@@ -199,7 +214,49 @@ class Engine:
             outcome = self.executor.run(Attempt(folder, job.spec, claim.token, left), self._alive(claim))
         self._conclude(claim, folder, outcome)
 
-    def _alive(self, claim: Claim) -> Callable[[str, float], Verdict]:
+    def _patiently(self, claim: Claim, stage: str, work: Callable[[], T]) -> T:
+        """What ``work`` returns; the claim is renewed meanwhile.
+
+        While a server that it needs does not answer, it is done again and again, which is neither time that the job ran
+        nor an attempt.
+
+        Raises:
+            _StoppedError: the wait is to end.
+        """
+        alive, failures = self._alive(claim, runs=False), 0
+        while True:
+            try:
+                with self._renewed(lambda: alive(stage, claim.job.percent)):
+                    return work()
+            except UpstreamError as e:
+                failures += 1
+                LOG.warning("job %s waits: %s", claim.job.id, e.message)
+            until = time.monotonic() + min(self.settings.patience_s, self.settings.poll_s * 2.0**failures)
+            while (left := until - time.monotonic()) > 0:
+                verdict = alive(stage, claim.job.percent)
+                if verdict is not Verdict.GO_ON:
+                    raise _StoppedError(verdict)
+                self._draining.wait(min(left, 1.0))
+
+    @contextlib.contextmanager
+    def _renewed(self, renew: Callable[[], object]) -> Iterator[None]:
+        """Renew from a thread: blobs may take longer than a lease."""
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(self.settings.lease_s / 3):
+                renew()
+
+        thread = threading.Thread(target=keep, name="optimizer-renewal", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _alive(self, claim: Claim, *, runs: bool = True) -> Callable[[str, float], Verdict]:
+        """Renews a claim; ``runs``: the time since now counts as the job's."""
         began = renewed = time.monotonic()
 
         def alive(stage: str, percent: float) -> Verdict:
@@ -208,7 +265,7 @@ class Engine:
                 return Verdict.DRAIN
             now = time.monotonic()
             try:
-                job = self.store.renew(claim, self.settings.lease_s, stage, percent, now - began)
+                job = self.store.renew(claim, self.settings.lease_s, stage, percent, now - began if runs else 0.0)
             except (
                 sa.exc.DBAPIError,
                 ServiceError,
@@ -227,7 +284,10 @@ class Engine:
         match outcome.ended:
             case Ended.DONE:
                 try:
-                    result = self._collect(claim.job, folder)
+                    result = self._patiently(claim, "store", lambda: self._collect(claim.job, folder))
+                except _StoppedError as e:
+                    self._conclude(claim, folder, Outcome(Ended.STOPPED, verdict=e.verdict))
+                    return
                 except GossamerError as e:  # the version cannot be published
                     if isinstance(e, ServiceError) and e.code in (Code.UNAVAILABLE, Code.INTERNAL):
                         raise  # tried again

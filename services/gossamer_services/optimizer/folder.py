@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import _atomic
-from gossamer._errors import InputError, OutputError
-from gossamer_services.optimizer.blobs import Blobs, copy, file_digest, sync_folder
+from gossamer._errors import OutputError
+from gossamer_services.common.copies import file_digest, sync_folder
+from gossamer_services.optimizer.blobs import Blobs
 from gossamer_services.optimizer.jobs import JobError, JobSpec
 
 
@@ -42,22 +43,14 @@ class JobFolder:
         """Write the task and fetch its inputs; what an earlier attempt fetched is kept.
 
         Raises:
-            ServiceError: NOT_FOUND: a blob is gone.
-            InputError: a blob's bytes are not those of its digest.
+            ServiceError: NOT_FOUND: a blob is gone. DATA_LOSS: its bytes are not those of its digest.
         """
         self.inputs.mkdir(parents=True, exist_ok=True)
         self.work.mkdir(exist_ok=True)
         for role, blob in spec.blobs().items():
             target = self.input(spec, role)
-            if target.exists():
-                continue
-            part = target.with_suffix(".part")
-            with blobs.open(blob.digest) as stream:
-                found = copy(stream, part)
-            if found != blob.digest:
-                part.unlink()
-                raise InputError(f"the blob's bytes have the digest {found}", where=blob.digest, hint="upload it again")
-            part.replace(target)
+            if not target.exists():
+                blobs.fetch(blob.digest, target)
         sync_folder(self.inputs)
         _atomic.write_text(self.path / "task.json", spec.to_json())
 

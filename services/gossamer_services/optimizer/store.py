@@ -21,7 +21,7 @@ from gossamer_services.common.database import open_database, repeated
 from gossamer_services.common.paging import read_token, write_token
 from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
-from gossamer_services.optimizer.tables import BLOBS, EVENTS, JOBS, META, VETTED
+from gossamer_services.optimizer.tables import BLOB_LEASES, BLOBS, EVENTS, JOBS, META, VETTED
 
 
 @dataclass(frozen=True)
@@ -396,6 +396,24 @@ class JobStore:
         """Whether a job still reads this blob, or made it: garbage collection has to leave it."""
         with self._reader.connect() as db:
             return db.scalar(sa.select(BLOBS.c.job).where(BLOBS.c.digest == digest).limit(1)) is not None
+
+    @repeated
+    def unleased(self, until_s: float, limit: int) -> Sequence[str]:
+        """At most ``limit`` digests that jobs refer to and that no lease keeps until a time, most urgent first."""
+        lease = BLOB_LEASES.c.until_s
+        query = sa.select(BLOBS.c.digest).outerjoin(BLOB_LEASES, BLOB_LEASES.c.digest == BLOBS.c.digest)
+        query = query.where(sa.or_(lease.is_(None), lease < until_s)).group_by(BLOBS.c.digest, lease)
+        with self._reader.connect() as db:
+            return list(db.scalars(query.order_by(sa.func.coalesce(lease, 0.0)).limit(limit)))
+
+    @repeated
+    def remember_leases(self, digests: Sequence[str], until_s: float) -> None:
+        """Note until when these are kept, and forget leases of what no job refers to any more."""
+        with self._write() as db:
+            db.execute(BLOB_LEASES.delete().where(BLOB_LEASES.c.digest.in_(digests)))
+            if digests:
+                db.execute(BLOB_LEASES.insert(), [{"digest": digest, "until_s": until_s} for digest in digests])
+            db.execute(BLOB_LEASES.delete().where(BLOB_LEASES.c.digest.not_in(sa.select(BLOBS.c.digest))))
 
     def _claimable(self) -> sa.ColumnElement[bool]:
         now = self.clock()

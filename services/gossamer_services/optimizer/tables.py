@@ -59,6 +59,14 @@ BLOBS = sa.Table(
 )
 """What jobs refer to: their inputs until they end, their artefacts from then on."""
 
+BLOB_LEASES = sa.Table(
+    "job_blob_leases",
+    META,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("until_s", sa.Float, nullable=False),
+)
+"""Until when a registry elsewhere keeps what jobs refer to."""
+
 VETTED = sa.Table(
     "vetted_blobs",
     META,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from gossamer_services.common.copies import fetch
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.registry.files import FileInfo, Files
 from gossamer_services.registry.shelf import UPLOADS, FolderShelf, Shelf
@@ -74,6 +75,15 @@ class BlobStore:
             raise not_found(digest) from None
         except OSError as e:
             raise storage_failed(e) from e
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Write a blob to a local file, whole or not at all; the folder is not synced.
+
+        Raises:
+            ServiceError: NOT_FOUND (BLOB_NOT_FOUND), DATA_LOSS (DIGEST_MISMATCH): its bytes are others.
+        """
+        with self.open(digest) as stream:
+            fetch(stream, digest, target)
 
     def missing(self, digests: list[str]) -> list[str]:
         """Those that do not exist, in order, once each. The others count as used now."""

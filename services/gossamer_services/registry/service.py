@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
@@ -20,7 +18,8 @@ from gossamer_services.common.server import Service
 from gossamer_services.registry import names
 from gossamer_services.registry.blobs import BlobStore, not_found
 from gossamer_services.registry.bundles import Facts, read_facts
-from gossamer_services.registry.records import Channel, Records, Version, check_labels
+from gossamer_services.registry.messages import write_channel, write_time, write_version
+from gossamer_services.registry.records import Records, Version, check_labels
 from gossamer_services.registry.settings import RegistrySettings
 from gossamer_services.registry.transfer import receive, send
 from gossamer_services.registry.uploads import Uploads
@@ -129,7 +128,7 @@ class Registry(rpc.RegistryServiceServicer):
             offset=state.offset,
             total=state.total,
             expected_sha256=state.expected,
-            expire_time=_time(state.updated_s + self.settings.upload_lifetime_s),
+            expire_time=write_time(state.updated_s + self.settings.upload_lifetime_s),
         )
 
     async def DeleteUpload(self, request: pb.DeleteUploadRequest, context: Any) -> pb.DeleteUploadResponse:
@@ -140,7 +139,7 @@ class Registry(rpc.RegistryServiceServicer):
         found = await self._run(self.blobs.info, names.check_digest(request.sha256))
         if found is None:
             raise not_found(request.sha256)
-        blob = pb.Blob(sha256=request.sha256, size_bytes=found.size, use_time=_time(found.modified_s))
+        blob = pb.Blob(sha256=request.sha256, size_bytes=found.size, use_time=write_time(found.modified_s))
         return pb.GetBlobResponse(blob=blob)
 
     async def ReadBlob(self, request: pb.ReadBlobRequest, context: Any) -> AsyncIterator[pb.ReadBlobResponse]:
@@ -165,7 +164,7 @@ class Registry(rpc.RegistryServiceServicer):
             digest=_digest(request),
             dry=request.validate_only,
         )
-        return pb.CreateVersionResponse(version=_version(made))
+        return pb.CreateVersionResponse(version=write_version(made))
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> pb.GetVersionResponse:
         if "/channels/" in request.name:
@@ -173,7 +172,7 @@ class Registry(rpc.RegistryServiceServicer):
             version = (await self._run(self.records.channel, bundle, channel)).version
         else:
             bundle, version = names.parse_version(request.name)
-        return pb.GetVersionResponse(version=_version(await self._run(self.records.version, bundle, version)))
+        return pb.GetVersionResponse(version=write_version(await self._run(self.records.version, bundle, version)))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         size, question = page_size(request.page_size), ["versions", request.bundle, request.sha256]
@@ -183,7 +182,7 @@ class Registry(rpc.RegistryServiceServicer):
             names.check_digest(request.sha256)
         before = read_token(request.page_token, question)
         found = await self._run(self.records.versions, request.bundle, before, size + 1, sha256=request.sha256)
-        answer = pb.ListVersionsResponse(versions=[_version(v) for v in found[:size]])
+        answer = pb.ListVersionsResponse(versions=[write_version(v) for v in found[:size]])
         if len(found) > size:
             answer.next_page_token = write_token(found[size - 1].number, question)
         return answer
@@ -203,7 +202,7 @@ class Registry(rpc.RegistryServiceServicer):
         changed = await self._run(
             self.records.update, bundle, version, request.version.etag, changes, dry=request.validate_only
         )
-        return pb.UpdateVersionResponse(version=_version(changed))
+        return pb.UpdateVersionResponse(version=write_version(changed))
 
     async def DeleteVersion(self, request: pb.DeleteVersionRequest, context: Any) -> pb.DeleteVersionResponse:
         bundle, version = names.parse_version(request.name)
@@ -212,7 +211,7 @@ class Registry(rpc.RegistryServiceServicer):
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: Any) -> pb.GetChannelResponse:
         bundle, channel = names.parse_channel(request.name)
-        return pb.GetChannelResponse(channel=_channel(await self._run(self.records.channel, bundle, channel)))
+        return pb.GetChannelResponse(channel=write_channel(await self._run(self.records.channel, bundle, channel)))
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Any) -> pb.ListChannelsResponse:
         size, question = page_size(request.page_size), ["channels", request.bundle]
@@ -220,7 +219,7 @@ class Registry(rpc.RegistryServiceServicer):
             names.check_name(request.bundle, "bundle")
         after = read_token(request.page_token, question)
         found = await self._run(self.records.channels, request.bundle, after, size + 1)
-        answer = pb.ListChannelsResponse(channels=[_channel(c) for c in found[:size]])
+        answer = pb.ListChannelsResponse(channels=[write_channel(c) for c in found[:size]])
         if len(found) > size:
             answer.next_page_token = write_token(found[size - 1].number, question)
         return answer
@@ -234,7 +233,7 @@ class Registry(rpc.RegistryServiceServicer):
         if set(request.update_mask.paths) - {"version"}:
             raise bad_field("update_mask", "version alone can be changed")
         changed = await self._run(self.records.point, bundle, channel, version, wanted.etag, dry=request.validate_only)
-        return pb.UpdateChannelResponse(channel=_channel(changed))
+        return pb.UpdateChannelResponse(channel=write_channel(changed))
 
     async def LeaseBlob(self, request: pb.LeaseBlobRequest, context: Any) -> pb.LeaseBlobResponse:
         names.check_digest(request.sha256)
@@ -244,7 +243,7 @@ class Registry(rpc.RegistryServiceServicer):
         until = request.expire_time.seconds + request.expire_time.nanos / 1e9
         until = min(until, self.blobs.clock() + MAX_LEASE_S)
         return pb.LeaseBlobResponse(
-            expire_time=_time(await self._run(self.records.lease, request.sha256, request.owner, until))
+            expire_time=write_time(await self._run(self.records.lease, request.sha256, request.owner, until))
         )
 
     async def CollectGarbage(self, request: pb.CollectGarbageRequest, context: Any) -> pb.CollectGarbageResponse:
@@ -292,38 +291,6 @@ def _wanted(
         model_version=facts.model_version,
         key_fingerprint=facts.key_fingerprint,
     )
-
-
-def _version(found: Version) -> pb.Version:
-    return pb.Version(
-        name=names.version_name(found.bundle, found.version),
-        sha256=found.sha256,
-        size_bytes=found.size_bytes,
-        description=found.description,
-        labels=found.labels,
-        model_name=found.model_name,
-        model_version=found.model_version,
-        key_fingerprint=found.key_fingerprint,
-        create_time=_time(found.created_s),
-        creator=found.creator,
-        etag=found.etag,
-    )
-
-
-def _channel(found: Channel) -> pb.Channel:
-    return pb.Channel(
-        name=names.channel_name(found.bundle, found.channel),
-        version=names.version_name(found.bundle, found.version),
-        previous_version=names.version_name(found.bundle, found.previous) if found.previous else "",
-        update_time=_time(found.updated_s),
-        etag=found.etag,
-    )
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp
 
 
 def _digest(request: pb.CreateVersionRequest) -> str:

@@ -1,0 +1,180 @@
+"""A connection to another server of Gossamer, with its errors as this server's calls are to have them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gossamer._errors import GossamerError, UnreachableError
+from gossamer.client._background import Background
+from gossamer.client._calls import Retry
+from gossamer.client._errors import RemoteError
+from gossamer.client._link import Link
+from gossamer_services.common.errors import Code, ServiceError, SettingsError
+from gossamer_services.common.logs import REQUEST_ID
+
+T = TypeVar("T")
+
+CALL_S = 5.0
+"""Seconds that the other server gets for a small call."""
+_RETRY = Retry(attempts=3, first_s=0.1, longest_s=0.5, call_s=CALL_S)
+_PAUSE_S = 1.0
+
+
+class UpstreamError(ServiceError):
+    """A server that this one needs does not answer (UNAVAILABLE) or refuses it (INTERNAL): not the caller's fault, and
+    over once that server runs, or somebody mends the settings."""
+
+
+class Upstream:
+    """A server that this one needs; for use from any thread. Nothing is sent before the first call.
+
+    While the server does not answer, one caller asks it and the others hear at once that it does not: threads that wait
+    for it would be missed elsewhere.
+
+    Args:
+        name: "registry" or "fleet": of the settings ``upstream.{name}...``, and for messages.
+        address, token_file, ca: see :class:`gossamer_services.upstream.settings.UpstreamSettings`.
+
+    Raises:
+        KeyFileError: ``ca`` cannot be read.
+    """
+
+    def __init__(self, name: str, address: str, token_file: Path | None, ca: Path | None) -> None:
+        self.name, self.address = name, address
+        self._token_file, self._unreachable = token_file, f"{name.upper()}_UNREACHABLE"
+        self._background = Background(f"upstream-{name}")
+        self._running: set[concurrent.futures.Future[Any]] = set()
+        self._ended = False
+        self._down: UpstreamError | None = None
+        self._ask_again = 0.0
+        try:
+            self._link = self._background.run(self._open(ca))
+        except BaseException:
+            self._background.close()
+            raise
+
+    async def _open(self, ca: Path | None) -> Link:
+        token = "" if self._token_file is None else "-"  # a file's is put in for every call
+        return Link(self.address, token=token, ca=ca, tls=None, retry=_RETRY)
+
+    def stub(self, kind: Callable[[Any], T]) -> T:
+        """A stub of the generated code over this connection."""
+
+        async def make() -> T:
+            return kind(self._link.channel)
+
+        return self._background.run(make())
+
+    def call(self, method: Any, request: Any, *, call_s: float = CALL_S) -> Any:
+        """A call that answers once, made again while its answer gets lost; ``call_s``: seconds for each attempt.
+
+        Raises:
+            UpstreamError: the server does not answer, or refuses this one.
+            ServiceError: what it answered.
+        """
+        return self.do(lambda link: link.call(method, request), call_s=call_s)
+
+    def do(self, work: Callable[[Link], Coroutine[Any, Any, T]], *, call_s: float = CALL_S) -> T:
+        """Do something over the connection; errors as of :meth:`call`."""
+        link = copy.copy(self._link)
+        link.retry = dataclasses.replace(_RETRY, call_s=call_s)
+        if self._token_file is not None:
+            link.metadata = (("authorization", f"Bearer {self._token()}"),)
+        if REQUEST_ID.get():
+            link.metadata = (*link.metadata, ("x-request-id", REQUEST_ID.get()))
+        future = self._background.start(self._watched(work, link))
+        self._running.add(future)
+        try:
+            if self._ended:  # perhaps before the future was among those that `abort` cancelled
+                future.cancel()
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise UpstreamError(Code.UNAVAILABLE, "DRAINING", "this server ends", hint="try again later") from None
+        finally:
+            self._running.discard(future)
+
+    def check(self, *calls: tuple[Any, Any]) -> UpstreamError | None:
+        """Make calls, by method and request, that change nothing and are refused without the right token.
+
+        Returns:
+            The error of a server that does not answer, which may yet start; None: all is well.
+
+        Raises:
+            SettingsError: it refuses this server.
+        """
+        try:
+            for method, request in calls:
+                self.call(method, request)
+        except UpstreamError as e:
+            if e.code is Code.UNAVAILABLE:
+                return e
+            raise SettingsError(e.message, where=f"upstream.{self.name}={self.address}", hint=e.hint) from e
+        return None
+
+    def abort(self) -> None:
+        """End all calls, now and from now on, with UNAVAILABLE (DRAINING)."""
+        self._ended = True
+        for future in list(self._running):
+            future.cancel()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.abort()
+        self._background.run(self._link.channel.close())
+        self._background.close()
+
+    async def _watched(self, work: Callable[[Link], Coroutine[Any, Any, T]], link: Link) -> T:
+        if self._down is not None:
+            if time.monotonic() < self._ask_again:
+                raise self._down
+            self._ask_again = time.monotonic() + link.retry.call_s * link.retry.attempts
+        try:
+            found = await work(link)
+        except (RemoteError, UnreachableError) as e:
+            error = self._error(e)
+            self._down = error if isinstance(error, UpstreamError) and error.reason == self._unreachable else None
+            self._ask_again = time.monotonic() + _PAUSE_S
+            raise error from e
+        self._down = None
+        return found
+
+    def _token(self) -> str:
+        assert self._token_file is not None
+        try:
+            return self._token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as e:
+            raise self._refuses(f"the token for the {self.name} cannot be read: {e}", str(self._token_file)) from e
+
+    def _refuses(self, message: str, where: str) -> UpstreamError:
+        hint = f"put a token that it knows, with the scopes, into upstream.{self.name}_token_file"
+        return UpstreamError(Code.INTERNAL, f"{self.name.upper()}_REFUSES", message, where=where, hint=hint)
+
+    def _error(self, error: GossamerError) -> ServiceError:
+        if not isinstance(error, RemoteError):
+            return UpstreamError(
+                Code.UNAVAILABLE,
+                self._unreachable,
+                f"the {self.name} does not answer: {error.message}",
+                where=self.address,
+                hint="try again later",
+            )
+        code = getattr(Code, error.code)
+        if code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+            return self._refuses(f"the {self.name} refuses this server: {error.message}", self.address)
+        if code is Code.UNIMPLEMENTED:
+            return self._refuses(f"no {self.name} is served there: {error.message}", self.address)
+        if code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or not error.reason:
+            return UpstreamError(
+                Code.UNAVAILABLE,
+                error.reason or self._unreachable,
+                f"the {self.name}: {error.message}",
+                where=self.address,
+            )
+        metadata = {k: v for k, v in error.metadata.items() if k not in ("request_id", "where", "hint")}
+        return ServiceError(code, error.reason, error.message, where=error.where, hint=error.hint, metadata=metadata)
