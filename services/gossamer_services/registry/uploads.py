@@ -312,6 +312,7 @@ class Stream:
             raise ServiceError(Code.ABORTED, "UPLOAD_TAKEN_OVER", f"the stream is closed: {self._closed}")
 
     def _keep(self) -> None:
+        self._files.touch(self._part)  # its bytes may have come long ago; as a blob it is used from now on
         self._files.sync(self._part)
         self._uploads.blobs.shelf.take(self._part, self.state.expected)
 

@@ -294,3 +294,15 @@ def test_collects_only_what_is_old_and_unreferenced():
     assert blobs.collect(lambda d: d == kept, 100.0, dry=False) == (1, 7)
     assert sorted(blobs.shelf.list()) == sorted([kept, young, asked])
     assert blobs.collect(lambda d: False, 0.0, dry=False) == (3, 18)
+
+
+def test_a_blob_is_young_when_it_comes_into_being():
+    """However long ago its bytes came: a client that went away between the last of them and the answer comes back."""
+    files = SimFiles()
+    uploads = open_uploads(files)
+    put(uploads, DATA, stop=len(DATA))
+    files.clock_s += 500
+    put(uploads, DATA)
+    assert uploads.blobs.collect(lambda d: False, 100.0, dry=False) == (0, 0)
+    files.clock_s += 100
+    assert uploads.blobs.collect(lambda d: False, 100.0, dry=False) == (1, len(DATA))
