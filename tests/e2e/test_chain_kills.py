@@ -33,6 +33,7 @@ from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer.client import Client, Job, Retry
 from gossamer.client._calls import call
+from gossamer.client._channel import open_channel
 from gossamer.device.book import Place
 from gossamer.device.remote import Remote
 from gossamer_runtime import Session
@@ -188,7 +189,7 @@ def lease(address: str, digest: str) -> None:
     """Keep a blob from garbage collection, which runs all the time here."""
 
     async def ask() -> None:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with open_channel(address, None, False) as channel:
             request = pb.LeaseBlobRequest(sha256=digest, owner="test")
             request.expire_time.FromSeconds(int(time.time()) + 3600)
             stub = rpc.RegistryServiceStub(channel)
