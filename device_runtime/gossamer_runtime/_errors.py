@@ -10,10 +10,12 @@
     ├── BackendError         13   an external backend is not installed or failed
     ├── LibraryError         15   the native core is missing or does not fit this package
     ├── OutOfMemoryError     16   an allocation failed (also a MemoryError)
+    ├── UnreachableError     17   a device or service does not answer, or the connection to it broke
     ├── IncompatibleError    18   whole and signed, but this machine cannot run the bundle
     ├── RolledBackError      20   a new bundle failed its trial run; the one before it runs
     ├── OlderBundleError     21   its rollback counter is below the device's
-    └── SlotError            22   the slot folder is in use, damaged, full, or holds nothing to run
+    ├── SlotError            22   the slot folder is in use, damaged, full, or holds nothing to run
+    └── AccessError          23   a token or certificate is missing, wrong, revoked, or not good for this call
 
 The number is ``exit_code``, what the ``gossamer`` command ends with.
 """
@@ -89,6 +91,12 @@ class OutOfMemoryError(GossamerError, MemoryError):
     exit_code = 16
 
 
+class UnreachableError(GossamerError):
+    """A device or service does not answer, or the connection to it broke."""
+
+    exit_code = 17
+
+
 class IncompatibleError(GossamerError):
     """A whole, signed bundle that this machine cannot run: a missing backend or operator, or too little memory."""
 
@@ -111,3 +119,9 @@ class SlotError(GossamerError):
     """The slot folder is used by another agent, damaged, full, not writable, or holds nothing to run."""
 
     exit_code = 22
+
+
+class AccessError(GossamerError):
+    """The token or certificate is missing, wrong, revoked, or not good for this call."""
+
+    exit_code = 23

@@ -37,6 +37,7 @@ import contextlib
 from collections.abc import Iterator
 
 from gossamer_runtime._errors import (
+    AccessError,
     BackendError,
     BundleError,
     GossamerError,
@@ -48,6 +49,7 @@ from gossamer_runtime._errors import (
     RolledBackError,
     SignatureError,
     SlotError,
+    UnreachableError,
     UnsupportedError,
 )
 
@@ -129,18 +131,6 @@ class MismatchError(GossamerError):
     """Verification found outputs further apart than allowed."""
 
     exit_code = 14
-
-
-class UnreachableError(GossamerError):
-    """A device or service does not answer, or the connection to it broke."""
-
-    exit_code = 17
-
-
-class AccessError(GossamerError):
-    """The token or certificate is missing, wrong, revoked, or not good for this call."""
-
-    exit_code = 23
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ class _File:
     now: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
     pending: list[tuple[int, bytes]] = field(default_factory=list)
+    private: bool = False
 
 
 class MemoryDisk:
@@ -62,13 +63,13 @@ class MemoryDisk:
                 raise OSError(errno.EIO, "Input/output error")
             return bytes(self._file(name).now[offset : offset + size])
 
-    def write(self, name, offset, data):
+    def write(self, name, offset, data, *, private=False):
         with told("memory"):
             self._before()
             full = self.full_from is not None and self.operations >= self.full_from
             if name not in self.at:
                 number = len(self.files)
-                self.files[number] = _File()
+                self.files[number] = _File(private=private)
                 self._rename({name: number})
             file = self._file(name)
             done = data[: len(data) // 2] if full else data
@@ -132,7 +133,7 @@ class MemoryDisk:
             for offset, data in self._chosen(file.pending, mode, rng, "bytes only"):
                 torn = data[: rng.randint(0, len(data))] if isinstance(mode, int) and rng.random() < 0.3 else data
                 _put(bytes_, offset, torn)
-            new.files[number] = _File(bytes_, bytes(bytes_))
+            new.files[number] = _File(bytes_, bytes(bytes_), private=file.private)
         new.at = dict(self.durable_at)
         for change in self._chosen(self.pending_names, mode, rng, "names only"):
             _apply(new.at, change)

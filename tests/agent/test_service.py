@@ -282,13 +282,15 @@ def test_a_client_that_keeps_others_out_is_ended(tmp_path, work, bundles, monkey
     """Silent: nothing comes. Slow: a byte now and then, for ever (a slow loris)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from gossamer_runtime.agent import _logs, _service
+    from gossamer_runtime.agent import _logs, _service, _watch
     from gossamer_runtime.agent._child import Child
+    from gossamer_runtime.agent._device import Device
     from gossamer_runtime.agent._slots import open_folder
 
-    monkeypatch.setattr(_service, "IDLE_SECONDS", 0.2 if how == "silent" else 5.0)
-    monkeypatch.setattr(_service, "PATIENCE_SECONDS", 0.3)
-    service = _service.DeviceService(open_folder(tmp_path / "slots", Child), Child, _logs.install("ERROR"))
+    monkeypatch.setattr(_watch, "IDLE_SECONDS", 0.2 if how == "silent" else 5.0)
+    monkeypatch.setattr(_watch, "PATIENCE_SECONDS", 0.3)
+    served_device = Device(open_folder(tmp_path / "slots", Child), Child)
+    service = _service.DeviceService(served_device, _logs.install("ERROR"))
     server = grpc.server(ThreadPoolExecutor(4))
     device_pb2_grpc.add_DeviceServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -311,7 +313,7 @@ def test_a_client_that_keeps_others_out_is_ended(tmp_path, work, bundles, monkey
     assert device.flash(put(tmp_path, bundles("1"))).status == "committed"
     device.close()
     server.stop(0).wait()
-    service.close()
+    served_device.close()
 
 
 def test_nobody_there():

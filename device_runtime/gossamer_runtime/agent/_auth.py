@@ -12,12 +12,13 @@ import os
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
 from gossamer_runtime._errors import InputError
 from gossamer_runtime.agent import _status
+from gossamer_runtime.agent._files import Lines
 from gossamer_runtime.agent._reasons import DOMAIN
 
 SCOPES = ("read", "flash")
@@ -53,46 +54,23 @@ class Tokens:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._scopes: dict[str, frozenset[str]] = {}
-        self._load()
+        hint = "'gossamer-agent token FILE' adds one: sha256:<hex> read,flash [comment]"
+        self._lines = Lines(path, "token", _parse, hint)
 
     def scopes(self, token: str) -> frozenset[str] | None:
         """Scopes of a token; ``None`` when it is unknown."""
-        self._load()
         digest = hashlib.sha256(token.encode()).hexdigest()
         found = None
-        for known, scopes in self._scopes.items():  # all of them, so that time says nothing
+        for known, scopes in self._lines.read():  # all of them, so that time says nothing
             if hmac.compare_digest(known, digest):
                 found = scopes
         return found
 
-    def _load(self) -> None:
-        try:
-            stat = os.stat(self._path)
-            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if stamp == self._stamp:
-                return
-            with open(self._path, encoding="utf-8") as f:
-                lines = f.read().splitlines()
-        except (OSError, UnicodeDecodeError) as e:
-            raise InputError(f"cannot read the token file: {e}", where=self._path) from e
-        found = {}
-        for number, line in enumerate(lines, 1):
-            text = line.strip()
-            if not text or text.startswith("#"):
-                continue
-            match = _LINE.fullmatch(text)
-            scopes = match[2].split(",") if match else []
-            if match is None or any(s not in SCOPES for s in scopes):
-                raise InputError(
-                    "not a token's line",
-                    where=f"{self._path}:{number}",
-                    hint="'gossamer-agent token FILE' adds one: sha256:<hex> read,flash [comment]",
-                )
-            found[match[1]] = frozenset(scopes)
-        self._scopes, self._stamp = found, stamp
+
+def _parse(line: str) -> tuple[str, frozenset[str]] | None:
+    match = _LINE.fullmatch(line)
+    scopes = frozenset(match[2].split(",")) if match else frozenset()
+    return (match[1], scopes) if match and scopes <= set(SCOPES) else None
 
 
 class TokenCheck(grpc.ServerInterceptor):
@@ -121,11 +99,14 @@ class TokenCheck(grpc.ServerInterceptor):
         return continuation(details)
 
 
-def _refuse(code: Any, reason: str, message: str) -> Any:
-    def abort(_request: Any, context: Any) -> None:
-        detail = _status.encode(code.value[0], message, reason, DOMAIN, {})
-        context.set_trailing_metadata(((_status.TRAILER, detail),))
-        context.abort(code, message)
+def abort(context: Any, code: Any, reason: str, message: str) -> NoReturn:
+    """End a call with a status, its reason in the trailer."""
+    detail = _status.encode(code.value[0], message, reason, DOMAIN, {})
+    context.set_trailing_metadata(((_status.TRAILER, detail),))
+    context.abort(code, message)
+    raise AssertionError  # abort has raised
 
+
+def _refuse(code: Any, reason: str, message: str) -> Any:
     # A handler for streams fits unary calls as well: the first thing it does is to abort.
-    return grpc.stream_stream_rpc_method_handler(abort)
+    return grpc.stream_stream_rpc_method_handler(lambda _request, context: abort(context, code, reason, message))

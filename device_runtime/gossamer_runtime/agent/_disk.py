@@ -30,8 +30,9 @@ class Disk(Protocol):
     def read(self, name: str, offset: int, size: int) -> bytes:
         """At most ``size`` bytes from ``offset``."""
 
-    def write(self, name: str, offset: int, data: bytes) -> None:
-        """Write at an offset; makes the file when there is none. Not durable before ``sync``."""
+    def write(self, name: str, offset: int, data: bytes, *, private: bool = False) -> None:
+        """Write at an offset; makes the file when there is none, ``private``: for its owner alone. Not durable before
+        ``sync``."""
 
     def truncate(self, name: str, size: int) -> None:
         """Cut a file to ``size`` bytes."""
@@ -120,8 +121,8 @@ class FolderDisk:
             f.seek(offset)
             return f.read(size)
 
-    def write(self, name: str, offset: int, data: bytes) -> None:
-        with self._told(), self._opened(name, os.O_WRONLY | os.O_CREAT) as fd:
+    def write(self, name: str, offset: int, data: bytes, *, private: bool = False) -> None:
+        with self._told(), self._opened(name, os.O_WRONLY | os.O_CREAT, 0o600 if private else 0o644) as fd:
             view = memoryview(data)
             while view:
                 done = os.pwrite(fd, view, offset)
@@ -165,8 +166,8 @@ class FolderDisk:
             self._lock = -1
 
     @contextlib.contextmanager
-    def _opened(self, name: str, flags: int) -> Iterator[int]:
-        fd = os.open(self.path(name), flags | os.O_CLOEXEC, 0o644)
+    def _opened(self, name: str, flags: int, mode: int = 0o644) -> Iterator[int]:
+        fd = os.open(self.path(name), flags | os.O_CLOEXEC, mode)
         try:
             yield fd
         finally:

@@ -1,24 +1,22 @@
-"""The pointer record: which slot runs, which is on trial, and the anti-rollback counter. Checksummed, replaced whole.
-
-Two lines of text: the SHA-256 of the second line in hexadecimal, and canonical JSON. It is written beside itself,
-synced, and renamed over the old one, so that a power cut leaves the old or the new record.
-"""
+"""The pointer record: which slot runs, which is on trial, the anti-rollback counter, the last update that failed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from gossamer_runtime._errors import SlotError
+from gossamer_runtime.agent import _record
 from gossamer_runtime.agent._disk import Disk
 
 NAME = "pointer"
-NEXT = "pointer.new"
 SLOTS = ("a", "b")
 FORMAT = 1
-MOST_BYTES = 1 << 16
+MOST_PROBLEM = 1000
+"""Characters of a sentence that is kept."""
+_WHAT = "the pointer record"
+_HINT = "copy the bundles elsewhere, empty the slot folder and flash again; the anti-rollback counter starts anew"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,12 +33,21 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An update that failed: the bundle's digest, the reason in capitals, and a sentence for people."""
+
+    sha256: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Pointer:
     """What the record says.
 
     ``active``: the slot that runs, or None. ``trial``: the slot being tried. ``attempts``: trials of it that were
     begun, this one included. ``counter``: the highest rollback counter ever committed. ``problem``: why the last trial
-    failed, or empty.
+    failed, or empty. ``failed``: the last update that failed; None when none did since the last good one.
     """
 
     active: str | None = None
@@ -50,6 +57,7 @@ class Pointer:
     entries: dict[str, Entry] = field(default_factory=dict)
     problem: str = ""
     generation: int = 0
+    failed: Failure | None = None
 
     def with_entry(self, slot: str, entry: Entry | None) -> Pointer:
         """The record with one slot's bundle replaced or, with None, forgotten."""
@@ -66,8 +74,11 @@ def other(slot: str | None) -> str:
 
 def encode(pointer: Pointer) -> bytes:
     """The record's bytes."""
-    body = json.dumps({"format": FORMAT, **asdict(pointer)}, sort_keys=True, separators=(",", ":")).encode()
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+    return _record.encode(_plain(pointer))
+
+
+def _plain(pointer: Pointer) -> dict[str, Any]:
+    return {"format": FORMAT, **asdict(pointer)}
 
 
 def decode(data: bytes, where: str = NAME) -> Pointer:
@@ -76,18 +87,18 @@ def decode(data: bytes, where: str = NAME) -> Pointer:
     Raises:
         SlotError: the checksum is wrong, it is of a newer format, or a field is not what it should be.
     """
-    hint = "copy the bundles elsewhere, empty the slot folder and flash again; the anti-rollback counter starts anew"
-    lines = data.split(b"\n")
-    if len(lines) != 3 or lines[2] or hashlib.sha256(lines[1]).hexdigest().encode() != lines[0]:
-        raise SlotError("the pointer record is damaged", where=where, hint=hint)
+    return _pointer(_record.decode(data, _WHAT, where, _HINT), where)
+
+
+def _pointer(value: Any, where: str) -> Pointer:
     try:
-        value = json.loads(lines[1])
         if value["format"] != FORMAT:
             raise SlotError(
-                f"the pointer record has format {value['format']}, this agent reads {FORMAT}",
+                f"{_WHAT} has format {value['format']}, this agent reads {FORMAT}",
                 where=where,
                 hint="update gossamer-runtime",
             )
+        failed = value.get("failed")  # an older agent wrote none
         pointer = Pointer(
             active=value["active"],
             trial=value["trial"],
@@ -96,10 +107,11 @@ def decode(data: bytes, where: str = NAME) -> Pointer:
             entries={slot: Entry(**entry) for slot, entry in value["entries"].items()},
             problem=value["problem"],
             generation=value["generation"],
+            failed=None if failed is None else Failure(**failed),
         )
         _check(pointer)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise SlotError(f"the pointer record makes no sense: {e}", where=where, hint=hint) from e
+        raise SlotError(f"{_WHAT} makes no sense: {e}", where=where, hint=_HINT) from e
     return pointer
 
 
@@ -110,6 +122,8 @@ def _check(pointer: Pointer) -> None:
     for slot, entry in pointer.entries.items():
         if slot not in SLOTS or not _DIGEST.fullmatch(entry.sha256) or not isinstance(entry.size, int):
             raise ValueError(f"slot {slot!r}")
+    if pointer.failed is not None and not _DIGEST.fullmatch(pointer.failed.sha256):
+        raise ValueError("failed")
     for number in (pointer.attempts, pointer.counter, pointer.generation):
         if not isinstance(number, int) or number < 0:
             raise ValueError(f"{number!r} is no count")
@@ -121,10 +135,8 @@ def read(disk: Disk) -> Pointer:
     Raises:
         SlotError: the record is damaged or cannot be read.
     """
-    size = disk.size(NAME)
-    if size is None:
-        return Pointer()
-    return decode(disk.read(NAME, 0, min(size, MOST_BYTES)))
+    value = _record.read(disk, NAME, _WHAT, _HINT)
+    return Pointer() if value is None else _pointer(value, NAME)
 
 
 def write(disk: Disk, pointer: Pointer) -> Pointer:
@@ -133,10 +145,6 @@ def write(disk: Disk, pointer: Pointer) -> Pointer:
     Raises:
         SlotError: the disk is full or failed; the old record stands.
     """
-    pointer = replace(pointer, generation=pointer.generation + 1, problem=pointer.problem[:1000])
-    disk.remove(NEXT)
-    disk.write(NEXT, 0, encode(pointer))
-    disk.sync(NEXT)
-    disk.rename(NEXT, NAME)
-    disk.sync_folder()
+    pointer = replace(pointer, generation=pointer.generation + 1, problem=pointer.problem[:MOST_PROBLEM])
+    _record.write(disk, NAME, _plain(pointer))
     return pointer

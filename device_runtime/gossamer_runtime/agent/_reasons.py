@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gossamer_runtime._errors import (
+    AccessError,
     BackendError,
     BundleError,
     GossamerError,
@@ -14,10 +15,12 @@ from gossamer_runtime._errors import (
     RolledBackError,
     SignatureError,
     SlotError,
+    UnreachableError,
     UnsupportedError,
 )
 
 DOMAIN = "gossamer.device"
+ROLLED_BACK = "ROLLED_BACK"
 
 
 class DigestFormError(InputError):
@@ -52,6 +55,27 @@ class RunError(GossamerError):
     """A run of the bundle crashed, hung, or gave numbers that are none."""
 
 
+class ServerError(GossamerError):
+    """The fleet's server refused a call. ``reason``: the server's, in capitals.
+
+    Args:
+        message, where, hint: as GossamerError.
+        reason: as above.
+    """
+
+    def __init__(self, message: str, *, reason: str, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.reason = reason
+
+
+class ServerUnreachableError(ServerError, UnreachableError):
+    """The fleet's server does not answer, the connection broke, or it asks to come again: worth another try."""
+
+
+class ServerAccessError(ServerError, AccessError):
+    """The fleet's server does not know this device, or is not whom the device trusts."""
+
+
 # Most specific first: the first row whose class fits is an error's.
 REASONS: tuple[tuple[type[GossamerError], str, str], ...] = (
     (DigestFormError, "BAD_DIGEST", "INVALID_ARGUMENT"),
@@ -65,7 +89,7 @@ REASONS: tuple[tuple[type[GossamerError], str, str], ...] = (
     (BundleError, "BAD_BUNDLE", "INVALID_ARGUMENT"),
     (OlderBundleError, "OLDER_BUNDLE", "FAILED_PRECONDITION"),
     (IncompatibleError, "INCOMPATIBLE", "FAILED_PRECONDITION"),
-    (RolledBackError, "ROLLED_BACK", "ABORTED"),
+    (RolledBackError, ROLLED_BACK, "ABORTED"),
     (InputError, "BAD_INPUT", "INVALID_ARGUMENT"),
     (RunError, "RUN_FAILED", "INTERNAL"),
     (SlotError, "SLOT_FAILED", "FAILED_PRECONDITION"),
@@ -79,6 +103,8 @@ REASONS: tuple[tuple[type[GossamerError], str, str], ...] = (
 
 def reason_of(error: GossamerError) -> tuple[str, str]:
     """Reason and the name of the gRPC status code."""
+    if isinstance(error, ServerError):
+        return error.reason, "UNAVAILABLE"
     return next((reason, code) for kind, reason, code in REASONS if isinstance(error, kind))
 
 

@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -20,56 +20,36 @@ import grpc
 from gossamer_runtime import __version__
 from gossamer_runtime._errors import GossamerError, InputError
 from gossamer_runtime.agent import _machine, _status
-from gossamer_runtime.agent._child import Child
+from gossamer_runtime.agent._device import PROFILE_SECONDS, Device
 from gossamer_runtime.agent._logs import Ring
 from gossamer_runtime.agent._pointer import SLOTS
 from gossamer_runtime.agent._proto import device_pb2 as pb
 from gossamer_runtime.agent._proto import device_pb2_grpc
 from gossamer_runtime.agent._reasons import DOMAIN, BusyError, StreamError, reason_of
-from gossamer_runtime.agent._slots import Slots
+from gossamer_runtime.agent._watch import Watch
 
 MOST_MESSAGE_BYTES = 8 << 20
 MOST_CHUNK_BYTES = 4 << 20
 MOST_RUNS = 100_000
-IDLE_SECONDS = 30.0
-"""A flash whose client sends nothing for so long is ended; what came is kept."""
-PATIENCE_SECONDS = 60.0
-LEAST_BYTES_PER_SECOND = 1024
-"""So is one that is slower than this on the whole, after ``PATIENCE_SECONDS``: it would keep others out for ever."""
-PROFILE_SECONDS = 300.0
-_WAIT_SECONDS = 2.0
 _FOLLOWERS = 2
 _log = logging.getLogger("gossamer.agent")
 
 
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
-    """Serves the slots of one folder.
+    """Serves one device; streams of logs end when it closes.
 
     Args:
-        slots: taken over; closed by ``close``.
-        child: makes a process for bundles.
+        device: its slots.
         ring: where Logs reads from.
-        trusted_keys: what ``child`` trusts, for Info.
+        trusted_keys: what the device trusts, for Info.
     """
 
-    def __init__(
-        self, slots: Slots, child: Callable[[], Child], ring: Ring, trusted_keys: Sequence[str] | None = None
-    ) -> None:
-        self._slots = slots
-        self._child = child
+    def __init__(self, device: Device, ring: Ring, trusted_keys: Sequence[str] | None = None) -> None:
+        self._device = device
+        self._slots = device.slots
         self._ring = ring
         self._keys = trusted_keys
-        self._changes = threading.Lock()
-        self._runs = threading.Lock()
         self._followers = threading.BoundedSemaphore(_FOLLOWERS)
-        self._started = time.monotonic()
-        self._closing = threading.Event()
-
-    def close(self) -> None:
-        """End streams of logs, wait for a change that is under way, and give the folder back."""
-        self._closing.set()
-        with self._changes:
-            self._slots.close()
 
     def Info(self, request: pb.InfoRequest, context: grpc.ServicerContext) -> pb.InfoResponse:  # noqa: N802
         """See device.proto."""
@@ -86,15 +66,15 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                 cpus=os.cpu_count() or 0,
                 memory_bytes=_machine.memory_bytes(),
                 disk_free_bytes=slots.disk.free_bytes(),
-                uptime_s=time.monotonic() - self._started,
+                uptime_s=time.monotonic() - self._device.started,
                 agent_rss_bytes=_machine.own_rss_bytes(),
                 trusted_keys=_machine.fingerprints(self._keys),
                 rollback_counter=slots.pointer.counter,
                 slots=[self._state(slot) for slot in SLOTS],
-                problem=slots.problem,
+                problem=self._device.problem,
             )
             if request.with_manifest and slots.running is not None:
-                with self._open() as child:
+                with self._device.opened() as child:
                     response.manifest_json = child.manifest()
             return response
 
@@ -110,7 +90,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self, request_iterator: Iterator[pb.FlashRequest], context: grpc.ServicerContext
     ) -> pb.FlashResponse:
         """See device.proto."""
-        with _told(context, "Flash"), self._changing(), _Watch(context) as watch:
+        with _told(context, "Flash"), self._device.changing(), Watch("Flash", context.cancel) as watch:
             started = time.monotonic()
             first = next(request_iterator, None)
             if first is None or first.WhichOneof("part") != "header":
@@ -119,7 +99,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             if header.total_bytes and self._slots.is_running(header.sha256):
                 return pb.FlashResponse(slot=self._state(self._slots.running), unchanged=True)
             upload = self._slots.uploads.receive(header.sha256, header.total_bytes, header.offset)
-            child = self._child()  # gets ready while the bytes come
+            child = self._device.child()  # gets ready while the bytes come
             try:
                 for message in request_iterator:
                     watch.heard(len(message.chunk))
@@ -141,19 +121,19 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
 
     def Activate(self, request: pb.ActivateRequest, context: grpc.ServicerContext) -> pb.ActivateResponse:  # noqa: N802
         """See device.proto."""
-        with _told(context, "Activate"), self._changing():
+        with _told(context, "Activate"), self._device.changing():
             slot, us = self._slots.activate(list(request.trial_inputs))
             return pb.ActivateResponse(slot=self._state(slot), trial_us=us)
 
     def Rollback(self, request: pb.RollbackRequest, context: grpc.ServicerContext) -> pb.RollbackResponse:  # noqa: N802
         """See device.proto."""
-        with _told(context, "Rollback"), self._changing():
+        with _told(context, "Rollback"), self._device.changing():
             slot, us = self._slots.rollback()
             return pb.RollbackResponse(slot=self._state(slot), trial_us=us)
 
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> pb.RunResponse:  # noqa: N802
         """See device.proto."""
-        with _told(context, "Run"), self._open() as child:
+        with _told(context, "Run"), self._device.opened() as child:
             us, outputs = child.infer(list(request.inputs))
             tensors = [pb.NamedTensor(name=n, dtype=d, shape=s, data=data) for n, d, s, data in outputs]
             return pb.RunResponse(outputs=tensors, latency_us=us)
@@ -165,7 +145,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             warmup = request.warmup if request.HasField("warmup") else 5
             if runs > MOST_RUNS or warmup > MOST_RUNS:
                 raise InputError(f"at most {MOST_RUNS} runs and warm-up runs, not {runs} and {warmup}")
-            with self._open() as child:
+            with self._device.opened() as child:
                 text, table, trace = child.profile(
                     runs, warmup, list(request.inputs), request.with_trace, PROFILE_SECONDS
                 )
@@ -179,7 +159,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             try:
                 for record in self._ring.read(
                     request.limit,
-                    lambda: request.follow and context.is_active() and not self._closing.is_set(),
+                    lambda: request.follow and context.is_active() and not self._device.closing.is_set(),
                 ):
                     yield pb.LogsResponse(time_s=record.time_s, level=record.level, message=record.message)
             finally:
@@ -187,29 +167,6 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                     self._followers.release()
 
     # Inside
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        # Waits a little: a client that comes back at once may be quicker than the end of its broken call.
-        if self._closing.is_set() or not self._changes.acquire(timeout=_WAIT_SECONDS):
-            raise BusyError("another flash, activation or rollback is going on", hint="try again")
-        try:
-            yield
-        finally:
-            self._changes.release()
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Child]:
-        """The bundle that runs, in a process of its own."""
-        bundle = self._slots.bundle()
-        if not self._runs.acquire(timeout=IDLE_SECONDS):
-            raise BusyError("other runs are going on", hint="try again")
-        try:
-            with self._child() as child:
-                child.check(bundle)
-                yield child
-        finally:
-            self._runs.release()
 
     def _state(self, slot: str | None) -> pb.SlotState:
         pointer = self._slots.pointer
@@ -238,41 +195,6 @@ _STATUS = {
     "staged": pb.SlotState.STATUS_STAGED,
     "failed": pb.SlotState.STATUS_FAILED,
 }
-
-
-class _Watch:
-    """Ends a call whose client has gone silent, or is so slow that it keeps others out."""
-
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
-        self._began = self._heard = time.monotonic()
-        self._bytes = 0
-        self._done = threading.Event()
-
-    def heard(self, size: int) -> None:
-        """A message of so many bytes came."""
-        self._heard = time.monotonic()
-        self._bytes += size
-
-    def stop(self) -> None:
-        """All messages came."""
-        self._done.set()
-
-    def __enter__(self) -> _Watch:
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-
-    def _watch(self) -> None:
-        while not self._done.wait(min(1.0, IDLE_SECONDS / 2)):
-            now = time.monotonic()
-            patience = now - self._began - PATIENCE_SECONDS
-            if now - self._heard >= IDLE_SECONDS or self._bytes < patience * LEAST_BYTES_PER_SECOND:
-                _log.warning("Flash: ended, %d bytes came in %.0f s", self._bytes, now - self._began)
-                self._context.cancel()
-                return
 
 
 @contextlib.contextmanager

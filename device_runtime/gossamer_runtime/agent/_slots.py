@@ -27,14 +27,10 @@ from gossamer_runtime._errors import (
     SlotError,
     UnsupportedError,
 )
-from gossamer_runtime.agent import _pointer
+from gossamer_runtime.agent import _pointer, _record
 from gossamer_runtime.agent._disk import Disk, FolderDisk
-from gossamer_runtime.agent._pointer import Entry, Pointer, other
-from gossamer_runtime.agent._reasons import (
-    DigestError,
-    RunError,
-    StreamError,
-)
+from gossamer_runtime.agent._pointer import MOST_PROBLEM, Entry, Failure, Pointer, other
+from gossamer_runtime.agent._reasons import ROLLED_BACK, DigestError, RunError, StreamError, reason_of
 from gossamer_runtime.agent._trial import Facts, Trial
 from gossamer_runtime.agent._upload import MAX_BUNDLE_BYTES, Upload, Uploads
 
@@ -60,7 +56,7 @@ def active_bundle(root: str | os.PathLike[str]) -> str:
     folder = os.fspath(root)
     try:
         with open(os.path.join(folder, _pointer.NAME), "rb") as f:
-            pointer = _pointer.decode(f.read(_pointer.MOST_BYTES), folder)
+            pointer = _pointer.decode(f.read(_record.MOST_BYTES), folder)
     except OSError as e:
         raise SlotError(f"no bundle runs here: {e.strerror}", where=folder, hint="flash one") from e
     if pointer.active is None:
@@ -146,23 +142,7 @@ class Slots:
             SlotError: the disk is full or failed.
         """
         with contextlib.closing(trial or self._trial()) as opened:
-            if upload.at != upload.total:
-                raise StreamError(
-                    f"{upload.at} of {upload.total} bytes came",
-                    hint=f"go on from offset {upload.at}: what came is kept",
-                )
-            self.disk.sync(upload.file)
-            try:
-                if self._digest(upload.file) != upload.sha256:
-                    raise DigestError(
-                        "the bytes that came do not have the announced SHA-256", hint="send all of them again"
-                    )
-                facts = self._admit(opened, upload.file)
-            except SlotError:
-                raise
-            except GossamerError:
-                self.disk.remove(upload.file)
-                raise
+            facts = self._take(upload, opened, self._admit)
             _check_inputs(facts, inputs)
             slot = other(self.pointer.active)
             with self._reloading():
@@ -176,6 +156,15 @@ class Slots:
                     self._write(replace(staged, problem=""))
                     return slot, 0.0
                 return slot, self._try(staged, slot, opened, inputs)
+
+    def open_upload(self, upload: Upload, opened: Trial) -> Facts:
+        """Verify a finished upload and open it without putting it into a slot, whatever its rollback counter; the bytes
+        are kept.
+
+        Raises:
+            StreamError, DigestError, BundleError, SignatureError, IncompatibleError, SlotError: as ``flash``.
+        """
+        return self._take(upload, opened, self._fits)
 
     def activate(self, inputs: Sequence[bytes] = ()) -> tuple[str, float]:
         """Try and commit the staged bundle; returns as ``flash``.
@@ -212,12 +201,36 @@ class Slots:
             _check_inputs(self._admit(opened, slot_file(slot)), inputs)
             return slot, self._try(self.pointer, slot, opened, inputs)
 
-    def _admit(self, opened: Trial, file: str) -> Facts:
-        """What is known of a bundle that may run here."""
+    def _take(self, upload: Upload, opened: Trial, admit: Callable[[Trial, str], Facts]) -> Facts:
+        """What is known of a finished upload; one that is refused is removed."""
+        if upload.at != upload.total:
+            raise StreamError(
+                f"{upload.at} of {upload.total} bytes came",
+                hint=f"go on from offset {upload.at}: what came is kept",
+            )
+        self.disk.sync(upload.file)
         try:
-            facts = opened.check(self.disk.bundle(file))
+            if self._digest(upload.file) != upload.sha256:
+                raise DigestError(
+                    "the bytes that came do not have the announced SHA-256", hint="send all of them again"
+                )
+            return admit(opened, upload.file)
+        except SlotError:
+            raise
+        except GossamerError:
+            self.disk.remove(upload.file)
+            raise
+
+    def _fits(self, opened: Trial, file: str) -> Facts:
+        """What is known of a bundle that this machine can run."""
+        try:
+            return opened.check(self.disk.bundle(file))
         except (UnsupportedError, BackendError, OutOfMemoryError, LibraryError, RunError) as e:
             raise IncompatibleError(f"this machine cannot run the bundle: {e.message}", hint=e.hint) from e
+
+    def _admit(self, opened: Trial, file: str) -> Facts:
+        """What is known of a bundle that may run here."""
+        facts = self._fits(opened, file)
         if facts.rollback_counter < self.pointer.counter:
             raise OlderBundleError(
                 f"the bundle's rollback counter is {facts.rollback_counter}, the device's {self.pointer.counter}",
@@ -237,7 +250,7 @@ class Slots:
         try:
             us = opened.run(inputs)
         except GossamerError as e:
-            self._fall_back(slot, f"the trial run failed: {e.message}")
+            self._fall_back(slot, f"the trial run failed: {e.message}", ROLLED_BACK)
             raise RolledBackError(
                 f"the trial run failed: {e.message}",
                 hint="what ran before runs" if self.pointer.active else "nothing ran before, and nothing runs",
@@ -245,7 +258,7 @@ class Slots:
         entry = self.pointer.entries[slot]
         self._write(
             replace(
-                self.pointer, active=slot, trial=None, attempts=0, problem="",
+                self.pointer, active=slot, trial=None, attempts=0, problem="", failed=None,
                 counter=max(self.pointer.counter, entry.rollback_counter),
             ).with_entry(slot, replace(entry, state="committed"))
         )  # fmt: skip
@@ -253,13 +266,24 @@ class Slots:
         _log.info("committed %s %s in slot %s after a trial of %.0f us", entry.name, entry.version, slot, us)
         return us
 
-    def _fall_back(self, slot: str, problem: str) -> None:
+    def _fall_back(self, slot: str, problem: str, reason: str) -> None:
         _log.warning("slot %s: %s", slot, problem)
         pointer = replace(self.pointer, trial=None, attempts=0, problem=problem)
         if slot in pointer.entries:
-            pointer = pointer.with_entry(slot, replace(pointer.entries[slot], state="failed"))
+            entry = pointer.entries[slot]
+            failed = Failure(entry.sha256, reason, problem[:MOST_PROBLEM])
+            pointer = replace(pointer, failed=failed).with_entry(slot, replace(entry, state="failed"))
         self.problem = problem
         self._write(pointer)
+
+    def remember(self, failed: Failure | None) -> None:
+        """Write down, or forget, the update that failed: one that was refused is not downloaded again after a restart.
+
+        Raises:
+            SlotError: the disk is full or failed.
+        """
+        if failed != self.pointer.failed:
+            self._write(replace(self.pointer, failed=failed))
 
     # Getting up
 
@@ -267,7 +291,7 @@ class Slots:
         """After a start: finish or take back a trial, and find the bundle that runs."""
         self.pointer = _pointer.read(self.disk)
         with contextlib.suppress(SlotError):
-            self.disk.remove(_pointer.NEXT)
+            self.disk.remove(_record.next_name(_pointer.NAME))
         self.problem = self.pointer.problem
         self._drop_damaged()
         if not self._try_here:
@@ -275,7 +299,8 @@ class Slots:
         trial = self.pointer.trial
         try:
             if trial is not None and self.pointer.attempts >= MOST_ATTEMPTS:
-                self._fall_back(trial, f"the agent or the machine stopped during {self.pointer.attempts} trials")
+                problem = f"the agent or the machine stopped during {self.pointer.attempts} trials"
+                self._fall_back(trial, problem, ROLLED_BACK)
             elif trial is not None:
                 self._write(replace(self.pointer, attempts=self.pointer.attempts + 1))
                 self._try_again(trial)
@@ -292,7 +317,7 @@ class Slots:
             except SlotError:
                 raise
             except GossamerError as e:
-                self._fall_back(slot, e.message)
+                self._fall_back(slot, e.message, reason_of(e)[0])
                 return
             self._run_trial(slot, opened, ())
 

@@ -1,0 +1,384 @@
+"""Pull mode: the device asks its fleet what to do, by heartbeats, and does it; nobody needs to reach the device.
+
+One thread visits the server at the interval that it says. When another bundle is desired than the one that runs, it is
+downloaded, verified, tried, and committed or taken back, by the same code as a flash. What may pass (a connection, a
+full disk, another change going on) is tried again later and later; a bundle that was refused or failed its trial is not
+tried again until another one was desired, also after a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from gossamer_runtime._errors import GossamerError, SlotError
+from gossamer_runtime.agent import _certificate, _clock, _facts, _identity, _machine
+from gossamer_runtime.agent._address import beside
+from gossamer_runtime.agent._backoff import Backoff, spread
+from gossamer_runtime.agent._device import Device
+from gossamer_runtime.agent._download import Download
+from gossamer_runtime.agent._identity import Identity
+from gossamer_runtime.agent._link import REMOVED, UNREACHABLE, UNTRUSTED, Link, link_of
+from gossamer_runtime.agent._pointer import Failure
+from gossamer_runtime.agent._profile_run import ProfileRuns
+from gossamer_runtime.agent._proto import fleet_pb2 as pb
+from gossamer_runtime.agent._reasons import (
+    BusyError,
+    DigestError,
+    FullError,
+    ServerAccessError,
+    ServerError,
+    ServerUnreachableError,
+    StreamError,
+    TooLargeError,
+    reason_of,
+)
+
+FIRST_WAIT_SECONDS = 1.0
+MOST_WAIT_SECONDS = 300.0
+REMOVED_SECONDS = 3600.0
+"""A device that its fleet removed asks so rarely whether that was a mistake."""
+RENEW_AGAIN_SECONDS = 3600.0
+RENEW_AT = 2 / 3
+"""Share of a certificate's life after which another is asked for."""
+_INTERVAL_SECONDS = 60.0
+_log = logging.getLogger("gossamer.agent")
+
+
+class SupersededError(Exception):
+    """Another bundle is desired by now than the one that is on its way."""
+
+
+class Pull:
+    """Pull mode of one device; ``start`` and ``stop`` a thread, or call ``visit``.
+
+    Args:
+        device: its slots.
+        identity: who it is.
+        connect: makes the connection.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        identity: Identity,
+        connect: Callable[[Identity], Link] = link_of,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._device, self._slots = device, device.slots
+        self._identity = identity
+        self._certificate = _certificate.parse(identity.certificate)
+        self._connect, self._clock = connect, clock
+        self._link: Link | None = None
+        self._link_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pull", daemon=True)
+        self._profiles = ProfileRuns(device, clock)
+        self._facts_told = False
+        self._interval = _INTERVAL_SECONDS
+        self._heard = -1e9  # when the last heartbeat was answered
+        self._visits, self._tries = (Backoff(FIRST_WAIT_SECONDS, MOST_WAIT_SECONDS) for _ in range(2))
+        self._try_at = self._renew_at = 0.0  # not before
+        self._download: Download | None = None
+        self._progress: float | None = None  # of an update that goes on
+        self._hitch: tuple[str, str] = ("", "")  # why it does not go on for now
+        self._refused: Failure | None = None  # what the disk would not keep
+        self._mismatched = ""
+
+    def start(self) -> None:
+        """Visit the server from now on."""
+        _log.info("pull: %s at %s", self._identity.device, self._identity.address)
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End visits; a download is cut, a trial ends first. Waits for at most ``seconds``."""
+        self._stop.set()
+        self._drop_link()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                seconds = self.visit()
+            except Exception:  # a fault of ours must not end what updates would mend
+                _log.exception("pull: failed")
+                seconds = self._visits.failed()
+            self._stop.wait(seconds)
+
+    def visit(self) -> float:
+        """Ask the server once and do what it wishes; seconds until the next visit."""
+        try:
+            self._renew()
+            self._profiles.deliver(self._call)
+            answer = self._beat()
+            acted = self._obey(answer)
+        except ServerError as e:
+            if self._stop.is_set():
+                return 0.0
+            return self._failed(e)
+        self._visits.reset()
+        self._say("")
+        if acted:
+            return 0.0
+        self._device.troubles["update"] = self._hitch[1]
+        seconds = 0.8 * self._interval + spread(0.2 * self._interval)
+        return max(0.0, min(seconds, self._try_at - time.monotonic()) if self._progress is not None else seconds)
+
+    # Heartbeats
+
+    def _beat(self) -> pb.HeartbeatResponse:
+        request = pb.HeartbeatRequest(name=self._identity.device, status=self.status())
+        if not self._facts_told:
+            request.facts.CopyFrom(_facts.read())
+        answer: pb.HeartbeatResponse = self._call("Heartbeat", request)
+        self._facts_told = True
+        self._heard = time.monotonic()
+        seconds = answer.interval.ToTimedelta().total_seconds()
+        self._interval = min(max(seconds, 0.1), 86400.0) if seconds else _INTERVAL_SECONDS
+        return answer
+
+    def status(self) -> pb.DeviceStatus:
+        """What the next heartbeat says."""
+        pointer, running = self._slots.pointer, self._slots.running
+        entries = dict(pointer.entries)
+        runs = entries.pop(running or "", None)
+        rest = next(iter(entries.values()), None)
+        failed = self._failure()
+        reason, message = (failed.reason, failed.message) if failed else self._hitch
+        if self._progress is not None:
+            state = pb.DEVICE_STATE_UPDATING
+        elif runs is None:
+            state = pb.DEVICE_STATE_EMPTY
+        else:
+            state = pb.DEVICE_STATE_FELL_BACK if failed else pb.DEVICE_STATE_RUNNING
+        return pb.DeviceStatus(
+            state=state,
+            bundle_sha256=runs.sha256 if runs else "",
+            previous_sha256=rest.sha256 if rest else "",
+            failed_sha256=failed.sha256 if failed else "",
+            failure_reason=reason,
+            failure_message=message,
+            progress_percent=self._progress or 0.0,
+            uptime_seconds=int(time.monotonic() - self._device.started),
+        )
+
+    def _failure(self) -> Failure | None:
+        if self._refused is not None and self._slots.is_running(self._refused.sha256):
+            self._refused = None
+        return self._refused or self._slots.pointer.failed
+
+    # Wishes
+
+    def _obey(self, answer: pb.HeartbeatResponse) -> bool:
+        """Do what the server wishes; True when there is something to tell at once."""
+        wanted = answer.desired_sha256
+        failed = self._failure()
+        if failed is not None and wanted and failed.sha256 != wanted:
+            self._keep(None)
+            failed = None
+        if answer.HasField("profile_run") and self._profiles.is_new(answer.profile_run):
+            with self._registry(answer.registry_address) as link:
+                return self._profiles.make(answer.profile_run, link)
+        if not wanted or self._slots.is_running(wanted) or failed is not None:
+            self._rest()
+            return False
+        if time.monotonic() < self._try_at and self._download is not None and self._download.sha256 == wanted:
+            return False
+        return self._update(answer)
+
+    def _update(self, answer: pb.HeartbeatResponse) -> bool:
+        """Download, verify, try; True when it ended, well or not."""
+        sha256 = answer.desired_sha256
+        if self._download is None or (self._download.sha256, self._download.size) != (sha256, answer.desired_bytes):
+            self._rest()
+            self._download = Download(self._slots.uploads, sha256, answer.desired_bytes)
+            _log.info("pull: %s is desired, %d bytes", answer.desired_version, answer.desired_bytes)
+        try:
+            self._install(self._download, answer)
+        except SupersededError:
+            _log.info("pull: another bundle is desired than %s", answer.desired_version)
+            self._rest()
+        except ServerAccessError:
+            raise
+        except GossamerError as e:
+            if self._stop.is_set():
+                return False
+            if self._may_pass(e, sha256):
+                return self._later(e)
+            reason = reason_of(e)[0]
+            _log.error("pull: %s failed: %s: %s", answer.desired_version, reason, e.message)
+            failed = self._slots.pointer.failed
+            if failed is None or failed.sha256 != sha256:  # a failed trial is written down already
+                self._keep(Failure(sha256, reason, e.message))
+            self._rest()
+        else:
+            _log.info("pull: %s runs", answer.desired_version)
+            self._refused = None
+            self._rest()
+        return True
+
+    def _install(self, download: Download, answer: pb.HeartbeatResponse) -> None:
+        slots = self._slots
+        with self._device.changing(), self._registry(answer.registry_address) as link:
+            child = self._device.child()  # gets ready while the bytes come
+            try:
+                before = slots.uploads.offset(download.sha256)
+                try:
+                    upload = download.run(link, lambda at: self._step(at, download))
+                finally:
+                    if slots.uploads.offset(download.sha256) > before:
+                        self._tries.reset()
+                slots.flash(upload, trial=child)
+            finally:
+                child.close()
+                _machine.give_back_memory()
+
+    def _step(self, at: int, download: Download) -> None:
+        """In between the bytes: a heartbeat when it is time for one."""
+        begins = self._progress is None
+        self._progress = 100.0 * at / max(download.size, 1)
+        self._hitch = ("", "")
+        if self._stop.is_set():
+            raise ServerUnreachableError("the agent ends", reason=UNREACHABLE)
+        if begins or time.monotonic() - self._heard >= self._interval:
+            try:
+                answer = self._beat()
+            except ServerUnreachableError:
+                return  # the bytes may come all the same
+            if answer.desired_sha256 != download.sha256:
+                raise SupersededError
+
+    def _may_pass(self, e: GossamerError, sha256: str) -> bool:
+        """Whether the same bundle is worth another try."""
+        if isinstance(
+            e, DigestError
+        ):  # after a power cut some bytes may be torn; those that come again are the registry's
+            again = self._mismatched != sha256
+            self._mismatched = sha256
+            return again
+        passing = isinstance(e, (ServerError, BusyError, FullError, StreamError)) or type(e) is SlotError
+        return passing and not isinstance(e, TooLargeError)
+
+    def _later(self, e: GossamerError) -> bool:
+        """Try again after a while; True when it is worth telling now."""
+        reason = reason_of(e)[0]
+        seconds = self._tries.failed()
+        if self._progress is None:
+            self._progress = 0.0
+        self._try_at = time.monotonic() + seconds
+        (_log.debug if reason == self._hitch[0] else _log.warning)("pull: %s; again in %.1f s", e.message, seconds)
+        news = reason != self._hitch[0]
+        self._hitch = (reason, e.message)
+        if isinstance(e, ServerUnreachableError):
+            self._drop_link()
+        return news and not isinstance(e, ServerUnreachableError)
+
+    def _rest(self) -> None:
+        """No update goes on."""
+        self._progress, self._hitch, self._download, self._try_at = None, ("", ""), None, 0.0
+        self._mismatched = ""
+        self._tries.reset()
+
+    def _keep(self, failure: Failure | None) -> None:
+        """Write down, or forget, what failed; in memory alone where the disk is full or another change goes on."""
+        self._refused = failure
+        with contextlib.suppress(SlotError), self._device.changing():
+            self._slots.remember(failure)
+            self._refused = None
+
+    # The certificate
+
+    def _renew(self) -> None:
+        """Ask for another certificate when most of this one's life is over."""
+        old = self._certificate
+        due = old.not_before + (old.not_after - old.not_before) * RENEW_AT
+        if self._now() < due or time.monotonic() < self._renew_at:
+            return
+        request = pb.RenewCertificateRequest(name=self._identity.device, certificate_request_pem=self._identity.csr)
+        try:
+            pem = self._call("RenewCertificate", request).certificate_pem
+            new = _certificate.parse(pem)
+            if new.public_key != old.public_key or new.not_after <= old.not_after:
+                raise ValueError("the new certificate is not this device's, or ends no later")
+            identity = replace(self._identity, certificate=pem)
+            _identity.write(self._slots.disk, identity)
+        except (ServerAccessError, ServerUnreachableError):
+            raise
+        except (GossamerError, ValueError) as e:
+            self._renew_at = time.monotonic() + spread(RENEW_AGAIN_SECONDS)
+            _log.warning("pull: the certificate was not renewed, it ends at %s: %s", old.not_after.isoformat(), e)
+            return
+        self._identity, self._certificate = identity, new
+        self._drop_link()
+        _log.info("pull: the certificate was renewed, until %s", new.not_after.isoformat())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    # The connection
+
+    def _call(self, method: str, request: Any) -> Any:
+        link = self._open_link()
+        return link.call(getattr(link.fleet, method), request)
+
+    def _open_link(self) -> Link:
+        with self._link_lock:
+            if self._stop.is_set():
+                raise ServerUnreachableError("the agent ends", reason=UNREACHABLE)
+            if self._link is None:
+                self._link = self._connect(self._identity)
+            return self._link
+
+    def _drop_link(self) -> None:
+        with self._link_lock:
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+
+    @contextlib.contextmanager
+    def _registry(self, address: str) -> Iterator[Link]:
+        """The connection to the registry: the fleet's own unless it says another address."""
+        if not address:
+            yield self._open_link()
+            return
+        link = self._connect(replace(self._identity, address=beside(address, self._identity.address)))
+        try:
+            yield link
+        finally:
+            link.close()
+
+    def _failed(self, e: ServerError) -> float:
+        """After a visit that failed: why, for people, and how long to wait."""
+        self._drop_link()
+        if isinstance(e, ServerAccessError) and e.reason in REMOVED:
+            self._say(f"the fleet does not know this device any more ({e.reason}): {e.message}")
+            return spread(REMOVED_SECONDS)
+        self._say(self._clock_problem(e) or e.message)
+        return self._visits.failed()
+
+    def _clock_problem(self, e: ServerError) -> str:
+        if e.reason not in (UNREACHABLE, UNTRUSTED):
+            return ""
+        known = {"its certificate": self._certificate}
+        known["the authority"] = _certificate.parse(self._identity.authority)
+        found = _clock.problem(self._now(), known)
+        if found or e.reason == UNREACHABLE:
+            return found
+        shown = _clock.server_certificate(self._identity.address)
+        return _clock.problem(self._now(), {"the server's certificate": shown}) if shown else ""
+
+    def _say(self, trouble: str) -> None:
+        """Log when it changes, and keep it for Info."""
+        if trouble != self._device.troubles.get("fleet", ""):
+            if trouble:
+                _log.error("pull: %s", trouble)
+            else:
+                _log.info("pull: the fleet answers again")
+        self._device.troubles["fleet"] = trouble
