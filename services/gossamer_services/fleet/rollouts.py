@@ -16,13 +16,15 @@ A stage ends when all its members updated or failed, and its soak time is over.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -40,6 +42,18 @@ ENDED = (pb.ROLLOUT_STATE_COMPLETED, pb.ROLLOUT_STATE_ROLLED_BACK)
 
 VersionOf = Callable[[str], str]
 """Resource name of a version with these bytes (SHA-256); empty: there is none."""
+Names = dict[str, str]
+"""What ``VersionOf`` answered."""
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+
+
+class _UnknownError(Exception):
+    """A transaction needs names of versions that were not asked for yet."""
+
+    def __init__(self, digests: set[str]) -> None:
+        super().__init__(len(digests))
+        self.digests = digests
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,8 @@ class Rollouts:
 
     Args:
         engine: a database with the fleet's tables.
-        version_of: finds the version that a device runs, to go back to where it had no desired one.
+        version_of: finds the version that a device runs, to go back to where it had no desired one. It is asked in no
+            transaction, for it may take its time. Where it raises UNAVAILABLE the rollout goes on at a later :meth:`tick`.
         clock: Unix time in seconds.
     """
 
@@ -76,7 +91,15 @@ class Rollouts:
         self.engine, self.clock, self._version_of = engine, clock, version_of
         self._reader = engine.execution_options(reads=True)
 
-    @repeated
+    def _named(self, work: Callable[[Names], T]) -> T:
+        """What a transaction returns that needs names of versions, begun again with those that it lacked."""
+        names: Names = {}
+        while True:
+            try:
+                return work(names)
+            except _UnknownError as e:
+                names |= {digest: self._version_of(digest) for digest in sorted(e.digests)}
+
     def create(
         self, wanted: pb.Rollout, bundle: str, sha256: str, *, caller: str, request_id: str, digest: str, dry: bool
     ) -> pb.Rollout:
@@ -85,6 +108,20 @@ class Rollouts:
         Raises:
             ServiceError: FAILED_PRECONDITION (ROLLOUT_ACTIVE, REQUEST_ID_REUSED), INVALID_ARGUMENT.
         """
+        return self._named(lambda names: self._create(names, wanted, bundle, sha256, caller, request_id, digest, dry))
+
+    @repeated
+    def _create(
+        self,
+        names: Names,
+        wanted: pb.Rollout,
+        bundle: str,
+        sha256: str,
+        caller: str,
+        request_id: str,
+        digest: str,
+        dry: bool,
+    ) -> pb.Rollout:
         terms = selector.parse(wanted.selector, "rollout.selector")
         with self.engine.connect() as db, db.begin() as transaction:
             made = requests.earlier(db, caller, "rollout", request_id, digest)
@@ -125,7 +162,7 @@ class Rollouts:
                 ]
                 db.execute(sa.insert(MEMBERS), places)
             if not dry:
-                self._advance(db, rollout)
+                self._advance(db, rollout, names)
                 requests.remember(db, caller, "rollout", request_id, digest, rollout)
             found = self._read(db, rollout)
             if dry:
@@ -152,13 +189,18 @@ class Rollouts:
         with self._reader.begin() as db:
             return [(row.number, self._read(db, row.id)) for row in db.execute(query).all()]
 
-    @repeated
     def update(self, rollout: str, given: str, change: Callable[[pb.Rollout], int | None], *, dry: bool) -> pb.Rollout:
         """Change a rollout that has not ended: ``change`` changes what is wanted, and returns the new state, if any.
 
         Raises:
             ServiceError: NOT_FOUND (ROLLOUT_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION (ROLLOUT_ENDED).
         """
+        return self._named(lambda names: self._update(names, rollout, given, change, dry))
+
+    @repeated
+    def _update(
+        self, names: Names, rollout: str, given: str, change: Callable[[pb.Rollout], int | None], dry: bool
+    ) -> pb.Rollout:
         with self.engine.connect() as db, db.begin() as transaction:
             row = self._row(db, rollout)
             check_etag(given, row.etag)
@@ -170,7 +212,7 @@ class Rollouts:
             state = change(wanted)
             message = "" if state == pb.ROLLOUT_STATE_ACTIVE else row.message
             self._set(db, rollout, wanted=wanted.SerializeToString(), state=state or row.state, message=message)
-            self._advance(db, rollout)
+            self._advance(db, rollout, names)
             found = self._read(db, rollout)
             if dry:
                 transaction.rollback()
@@ -192,9 +234,15 @@ class Rollouts:
                 self._end_roll_back(db, rollout)
             return self._read(db, rollout)
 
-    @repeated
     def heard(self, device: str, status: pb.DeviceStatus) -> None:
         """Take note of what a device says that it runs."""
+        for rollout in self._heard(device, status):
+            self._try(rollout)
+
+    @repeated
+    def _heard(self, device: str, status: pb.DeviceStatus) -> Sequence[str]:
+        """Note it; returns the rollouts that may go on by it."""
+        told = []
         with self.engine.begin() as db:
             query = sa.select(MEMBERS.c.rollout, MEMBERS.c.state, ROLLOUTS.c.sha256, ROLLOUTS.c.state.label("phase"))
             query = query.join(ROLLOUTS, ROLLOUTS.c.id == MEMBERS.c.rollout)
@@ -207,17 +255,33 @@ class Rollouts:
                 if member.state == TOLD and state is not None:
                     mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == member.rollout, MEMBERS.c.device == device)
                     db.execute(mine.values(state=state))
-                    self._advance(db, member.rollout)
+                    told.append(str(member.rollout))
+        return told
 
-    @repeated
     def tick(self) -> None:
         """Begin the stages whose time has come."""
-        with self.engine.begin() as db:
-            active = sa.select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == pb.ROLLOUT_STATE_ACTIVE)
-            for rollout in db.execute(active).scalars().all():
-                self._advance(db, rollout)
+        for rollout in self._active():
+            self._try(rollout)
 
-    def _advance(self, db: sa.Connection, rollout: str) -> None:
+    def _try(self, rollout: str) -> None:
+        try:
+            self._named(functools.partial(self._go_on, rollout))
+        except ServiceError as e:
+            if e.code is not Code.UNAVAILABLE:
+                raise
+            _LOG.warning("a rollout goes on later: %s", e.message, extra={"rollout": rollout})
+
+    @repeated
+    def _active(self) -> Sequence[str]:
+        with self._reader.begin() as db:
+            return db.scalars(sa.select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == pb.ROLLOUT_STATE_ACTIVE)).all()
+
+    @repeated
+    def _go_on(self, rollout: str, names: Names) -> None:
+        with self.engine.begin() as db:
+            self._advance(db, rollout, names)
+
+    def _advance(self, db: sa.Connection, rollout: str, names: Names) -> None:
         """Halt, begin the next stage, or complete, as far as it goes now."""
         while True:
             row = self._row(db, rollout)
@@ -232,7 +296,7 @@ class Rollouts:
             stage = wanted.stages[min(row.stage, len(wanted.stages) - 1)]
             target = math.ceil(stage.percent * counts.all / 100 - 1e-9)
             if counts.reached < target:
-                self._tell(db, rollout, wanted.version, row.sha256, target - counts.reached)
+                self._tell(db, rollout, wanted.version, row.sha256, target - counts.reached, names)
                 continue
             if counts.told:
                 return
@@ -244,14 +308,19 @@ class Rollouts:
                 return
             self._set(db, rollout, stage=row.stage + 1, stage_began_s=self.clock())
 
-    def _tell(self, db: sa.Connection, rollout: str, version: str, sha256: str, count: int) -> None:
+    def _tell(self, db: sa.Connection, rollout: str, version: str, sha256: str, count: int, names: Names) -> None:
         query = sa.select(DEVICES.c.id, DEVICES.c.desired, DEVICES.c.status)
         query = query.join(MEMBERS, MEMBERS.c.device == DEVICES.c.id)
         query = query.where(MEMBERS.c.rollout == rollout, MEMBERS.c.state == WAITING)
-        for device in db.execute(query.order_by(MEMBERS.c.place).limit(count)).all():
-            status = pb.DeviceStatus.FromString(device.status)
-            before = device.desired or (self._version_of(status.bundle_sha256) if status.bundle_sha256 else "")
-            state = UPDATED if status.bundle_sha256 == sha256 else TOLD
+        devices = db.execute(query.order_by(MEMBERS.c.place).limit(count)).all()
+        runs = {device.id: pb.DeviceStatus.FromString(device.status).bundle_sha256 for device in devices}
+        lacking = {runs[device.id] for device in devices if not device.desired} - {"", *names}
+        if lacking:
+            raise _UnknownError(lacking)
+        for device in devices:
+            digest = runs[device.id]
+            before = device.desired or (names[digest] if digest else "")
+            state = UPDATED if digest == sha256 else TOLD
             mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == rollout, MEMBERS.c.device == device.id)
             db.execute(mine.values(state=state, before=before))
             self._desire(db, device.id, version)

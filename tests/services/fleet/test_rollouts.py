@@ -83,6 +83,32 @@ def world(tmp_path):
     made.engine.dispose()
 
 
+def test_a_registry_that_is_away_loses_no_news(world):
+    away = False
+
+    def version_of(sha: str) -> str:
+        assert world.engine.pool.checkedout() == 0  # no transaction waits for the answer
+        if away:
+            raise ServiceError(Code.UNAVAILABLE, "REGISTRY_UNREACHABLE", "the registry does not answer")
+        return OLD_NAME if sha == OLD else ""
+
+    world.rollouts = Rollouts(world.engine, version_of, lambda: world.now)
+    rollout = world.start(10, 20, 100)
+    first = world.told()
+    assert len(first) == 2
+    away = True
+    for device in first:
+        world.beat(device, bundle_sha256=NEW)
+    assert world.counts(rollout) == (ACTIVE, 0, 20, 2, 2, 0)
+    world.rollouts.tick()
+    assert world.counts(rollout) == (ACTIVE, 0, 20, 2, 2, 0)
+    away = False
+    world.rollouts.tick()
+    assert world.counts(rollout) == (ACTIVE, 1, 20, 4, 2, 0)
+    world.rollouts.roll_back(rollout.name.removeprefix("rollouts/"), "")
+    assert {world.devices.get(d).desired for d in first} == {OLD_NAME}
+
+
 def test_on_postgres(url):
     """The same tables and transactions there, with heartbeats of all devices at the same time."""
     pytest.importorskip("psycopg", reason="psycopg is missing: pip install -e './services[postgres]'")
