@@ -83,7 +83,7 @@ class Rollouts:
     Args:
         engine: a database with the fleet's tables.
         version_of: finds the version that a device runs, to go back to where it had no desired one. It is asked in no
-            transaction, for it may take its time. Where it raises UNAVAILABLE the rollout goes on at a later :meth:`tick`.
+            transaction, for it may take its time; after UNAVAILABLE the rollout goes on at a later :meth:`tick`.
         clock: Unix time in seconds.
     """
 
