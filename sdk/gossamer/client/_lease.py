@@ -31,6 +31,7 @@ RunWatch = Callable[[ProfileRun], None]
 FIRST_ATTEMPT_S = 1.0
 """How long the first question may take: past it, all that match are held."""
 _ATTEMPT_S = 20.0
+_LEAST_ATTEMPT_S = 0.1
 _POLL_S = 0.25
 
 
@@ -76,11 +77,9 @@ class AsyncLease:
         link, now = self._fleet.link, asyncio.get_running_loop().time
         ends = None if self._wait_s is None else now() + self._wait_s
         failures, told = 0, self._waiting is None
-        attempt_s = FIRST_ATTEMPT_S
+        attempt_s = min(FIRST_ATTEMPT_S, max(self._wait_s or 0.0, _LEAST_ATTEMPT_S)) if ends else FIRST_ATTEMPT_S
         self._may_hold = True
         while True:
-            if ends is not None:
-                attempt_s = min(attempt_s, max(ends - now(), FIRST_ATTEMPT_S))
             try:
                 answer = await self._fleet.stub.AcquireDevice(self._request, metadata=link.metadata, timeout=attempt_s)
             except grpc.aio.AioRpcError as e:
@@ -97,9 +96,13 @@ class AsyncLease:
             if not held:
                 await asyncio.sleep(link.retry.wait_s(failures))
                 continue
-            # A server that cannot be reached ends like this too: listing devices tells.
+            # A connection that was not made in time ends like this too: listing devices tells.
             found = await self._fleet.devices(self._request.selector)
-            if ends is not None and now() >= ends:
+            left = _ATTEMPT_S if ends is None else ends - now()
+            attempt_s = min(max(left, _LEAST_ATTEMPT_S), _ATTEMPT_S)
+            if not all(device.holder for device in found):
+                attempt_s = max(attempt_s, FIRST_ATTEMPT_S)
+            elif left <= 0:
                 raise RemoteError(
                     f"all devices that match stayed held for {self._wait_s:g} s",
                     code="DEADLINE_EXCEEDED",
@@ -109,7 +112,6 @@ class AsyncLease:
             if not told and self._waiting is not None:
                 told = True
                 self._waiting(found)
-            attempt_s = _ATTEMPT_S
 
     async def let_go(self) -> None:
         """Give the device back; where the answer to the question for it was lost, whichever was held by it.
