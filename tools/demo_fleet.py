@@ -1,9 +1,9 @@
 """From a client's call to profiles of two devices, as ``make demo-fleet``.
 
 Starts the services, an agent on this machine and one in an emulated aarch64 machine (skipped by name where emulation is
-missing). A client submits the shipped person detector, watches the job and fetches the signed bundle; both devices get
-it and run the same photograph. Ends with 0 when their output bytes are equal, and equal to those of this machine's own
-Session.
+missing), which enrols with the fleet. A client submits the shipped person detector, watches the job and fetches the
+signed bundle; one device is flashed, the other pulls it in a rollout; both run the same photograph. Ends with 0 when
+their output bytes are equal, and equal to those of this machine's own Session.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, NoReturn
 from gossamer._errors import GossamerError
 from gossamer._tables import bytes_text, columns
 from tools import fleet_chain as chain
-from tools.emulation.parts import UnavailableError
 
 if TYPE_CHECKING:
     from gossamer.bundle.keys import KeyInfo
+    from gossamer.client import Client
 
 _numbers = itertools.count(1)
 
@@ -62,10 +62,9 @@ def run(folder: Path, *, emulated: bool) -> bool:
             print(f"gossamer serve on {address}, its own data folder, bundles signed by key {key.fingerprint}")
         client = stack.enter_context(Client(address))
         with _step("Start the devices"):
-            agents = [stack.enter_context(chain.local_agent(folder / "local", key))]
-            if emulated:
-                with _or_skipped():
-                    agents.append(stack.enter_context(_emulated(folder, key)))
+            local = stack.enter_context(chain.local_agent(folder / "local", key))
+            arm = stack.enter_context(_emulated(folder, key, client, address)) if emulated else None
+            agents = [agent for agent in (local, arm) if agent is not None]
             for agent in agents:
                 info = agent.device.info()
                 print(
@@ -84,9 +83,16 @@ def run(folder: Path, *, emulated: bool) -> bool:
                 f"sha256 {numbers.bundle_sha256[:16]}"
             )
         with _step("Bring it to the devices"):
-            for agent in agents:
-                flashed = agent.device.flash(bundle)
-                print(f"{agent.name}: {flashed.status} in slot {flashed.slot} after a trial, {flashed.seconds:.2f} s")
+            flashed = local.device.flash(bundle)
+            print(f"local, flashed: {flashed.status} in slot {flashed.slot} after a trial, {flashed.seconds:.2f} s")
+            if arm is not None:
+                began = time.perf_counter()
+                rollout = chain.roll_out(client, numbers.version)
+                seconds = time.perf_counter() - began
+                print(
+                    f"emulated, by a rollout to {chain.ARM}: pulled, tried and committed, known after {seconds:.2f} s; "
+                    f"{rollout.updated_devices} of {rollout.matching_devices} devices"
+                )
         with _step(f"Run {chain.PHOTO} on all of them"):
             photo, here = chain.ask_session(bundle, key)
             answers = [here, *(chain.ask_agent(agent, photo) for agent in agents)]
@@ -97,33 +103,37 @@ def run(folder: Path, *, emulated: bool) -> bool:
             print(columns(["machine", "kernels", "person %", "output bytes", "us"], rows, left={0, 1, 3}))
             print("equal in every byte" if equal else "NOT equal")
         with _step("Profile the devices"):
-            files = [chain.profile(agent, folder / f"{agent.name}.json") for agent in agents]
-            if len(files) == 2:
-                print(chain.compare(*files))
+            mine = chain.profile(local, folder / "local.json")
+            if arm is None:
+                print(f"{mine.stat().st_size} bytes of JSON came back; there is no second device to compare with")
+            else:
+                theirs = folder / "emulated.json"
+                found = chain.fleet_profile(client, theirs)
+                print(f"emulated: held, {found.name} came back through the fleet from {found.device} ({found.cpu})\n")
+                print(chain.compare(mine, theirs))
                 print(
                     "B is emulated: its times are those of qemu translating ARM instructions, and say nothing of an "
                     "ARM machine. What can be compared are the operators, and the kernels that each machine chose."
                 )
-            else:
-                print(f"{files[0].stat().st_size} bytes of JSON came back; there is no second device to compare with")
     return equal
 
 
 @contextlib.contextmanager
-def _emulated(folder: Path, key: KeyInfo) -> Iterator[chain.Agent]:
+def _emulated(folder: Path, key: KeyInfo, client: Client, address: str) -> Iterator[chain.Agent | None]:
+    """The emulated device in the fleet; None, and a line that names what is missing, where there can be none."""
     from tools.emulation.device import EmulatedDevice
+    from tools.emulation.parts import UnavailableError
 
-    device = EmulatedDevice(folder / "emulated")
-    with chain.emulated_agent(device, key) as agent:
-        yield agent
-
-
-@contextlib.contextmanager
-def _or_skipped() -> Iterator[None]:
     try:
-        yield
+        device = EmulatedDevice(folder / "emulated")
     except UnavailableError as error:
         print(f"skipped: the emulated device: {error}")
+        yield None
+        return
+    enrolled = chain.enroll(device, client, address)
+    print(f"emulated: enrolled as {enrolled.name}, {enrolled.facts.cpu}, {enrolled.facts.system}")
+    with chain.emulated_agent(device, key) as agent:
+        yield agent
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ machine and in an emulated aarch64 one.
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -21,13 +22,16 @@ from tools.serving import serving
 
 if TYPE_CHECKING:
     from gossamer.bundle.keys import KeyInfo
-    from gossamer.client import Client, JobStatus, Result
+    from gossamer.client import Client, DeviceProfile, FleetDevice, JobStatus, Result, Rollout
     from gossamer.device.target import Device
     from tools.emulation.device import EmulatedDevice
 
 MODEL, VERSION = "person", "1"
 RECIPE = "person-demo"
 PHOTO = "astronaut.png"
+ARM = "cpu=cortex-a76"
+"""Selects the emulated device among those of the fleet, by what it says of itself."""
+_AGENT = ("-m", "gossamer_runtime.agent._main")
 _START_SECONDS = 120.0
 _RUN_SECONDS = 60.0
 """For one inference of an emulated device on a busy machine; the agent's own 10 s suit a Raspberry Pi."""
@@ -42,8 +46,9 @@ def new_key(folder: Path) -> KeyInfo:
 
 @contextlib.contextmanager
 def server(folder: Path, key: KeyInfo) -> Iterator[str]:
-    """All services on loopback, signing with ``key``; gives their address."""
-    settings = [f"optimizer.key={key.private}", "server.drain_delay_s=0"]
+    """All services on loopback, signing with ``key``; gives their address. Devices come every second."""
+    settings = [f"optimizer.key={key.private}", "server.drain_delay_s=0", "server.device_bind=127.0.0.1:0"]
+    settings += ["fleet.heartbeat_s=1", "fleet.rollout_check_s=0.5"]
     with serving((), folder / "server", settings) as (_, ports):
         if not ports:
             raise GossamerError("gossamer serve did not start", where=str(folder), hint="it said why above")
@@ -82,22 +87,41 @@ class Agent:
 def local_agent(folder: Path, key: KeyInfo) -> Iterator[Agent]:
     """On this machine, with slots in ``folder``."""
     folder.mkdir()
-    command = [sys.executable, "-m", "gossamer_runtime.agent._main"]
+    command = [sys.executable, *_AGENT]
     options = ["--root", str(folder / "slots"), "--trusted-key", str(key.public_path)]
     with _agent("local", folder, [*command, *options], str(folder / "port"), None) as agent:
         yield agent
 
 
+def enroll(device: EmulatedDevice, client: Client, address: str) -> FleetDevice:
+    """Make an emulated machine a device of the fleet, as one does there: a one-time token buys its certificate.
+
+    Raises:
+        GossamerError: it did not enrol.
+    """
+    token = device.folder / "token"
+    token.write_text(client.fleet.enrollment_token({"site": "emulated"}).token)
+    options = ["--root", device.inside(device.folder / "slots"), "--fleet", address]
+    options += ["--token-file", device.inside(token)]
+    command = device.python(*_AGENT, "enroll", *options)
+    done = subprocess.run(
+        command, env=device.environment, capture_output=True, text=True, timeout=_START_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise GossamerError(f"gossamer-agent enroll ended with {done.returncode}: {done.stderr.strip()}")
+    (found,) = client.fleet.devices(ARM)
+    return found
+
+
 @contextlib.contextmanager
 def emulated_agent(device: EmulatedDevice, key: KeyInfo) -> Iterator[Agent]:
-    """In an emulated machine."""
+    """In an emulated machine that has enrolled: does what its fleet wishes, and takes calls as well."""
     trusted = device.folder / "trusted.pub"
     trusted.write_bytes(key.public_path.read_bytes())
-    command = device.python("-m", "gossamer_runtime.agent._main")
     options = ["--root", device.inside(device.folder / "slots"), "--trusted-key", device.inside(trusted)]
-    options += ["--run-seconds", f"{_RUN_SECONDS:g}"]
+    options += ["--fleet", "--run-seconds", f"{_RUN_SECONDS:g}"]
     port_file = device.inside(device.folder / "port")
-    with _agent("emulated", device.folder, [*command, *options], port_file, device.environment) as agent:
+    with _agent("emulated", device.folder, device.python(*_AGENT, *options), port_file, device.environment) as agent:
         yield agent
 
 
@@ -135,6 +159,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def roll_out(client: Client, version: str, progress: Callable[[Rollout], None] | None = None) -> Rollout:
+    """Have the fleet bring a version to its ARM devices, and wait until they run it.
+
+    Raises:
+        GossamerError: they do not.
+    """
+    started = client.fleet.start_rollout(version, ARM)
+    ended = client.fleet.wait_rollout(started.name, progress=progress, timeout_s=_START_SECONDS)
+    if ended.state != "COMPLETED":
+        raise GossamerError(f"the rollout is {ended.state}: {ended.message}", where=ended.name)
+    return ended
 
 
 @dataclass(frozen=True)
@@ -185,6 +222,13 @@ def profile(agent: Agent, file: Path, *, runs: int = 20) -> Path:
     """Have the device time every operator of what it runs; ``file`` gets the profile's JSON."""
     file.write_text(agent.device.profile(runs=runs, warmup=3)[0])
     return file
+
+
+def fleet_profile(client: Client, file: Path, *, runs: int = 20) -> DeviceProfile:
+    """Hold an ARM device of the fleet and have it time every operator of what it runs; ``file`` gets the JSON."""
+    found = client.fleet.profile(ARM, runs=runs, warmup=3, wait_s=_START_SECONDS)
+    file.write_text(json.dumps(found.to_json()))
+    return found
 
 
 def compare(a: Path, b: Path) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from gossamer._errors import SignatureError
 from gossamer.bundle import keys
-from gossamer.client import Client, JobState
+from gossamer.client import Client, DeviceState, JobState
 from gossamer_runtime import Session
 from tools import fleet_chain as chain
 from tools.emulation.device import EmulatedDevice
@@ -40,11 +40,11 @@ def _served(folder: Path):
         bundle = result.save(folder / "person.goss")
         assert seen[-1].state is JobState.SUCCEEDED
         assert [s.percent for s in seen] == sorted(s.percent for s in seen)
-        yield key, client, local, result.numbers, bundle
+        yield key, address, client, local, result.numbers, bundle
 
 
 def test_chain_on_this_machine(tmp_path):
-    with _served(tmp_path) as (key, client, local, numbers, bundle):
+    with _served(tmp_path) as (key, _, client, local, numbers, bundle):
         assert list(numbers.stage_seconds) == STAGES
         assert numbers.version == "bundles/person/versions/1"
         assert hashlib.sha256(bundle.read_bytes()).hexdigest() == numbers.bundle_sha256
@@ -73,26 +73,34 @@ def test_chain_with_an_emulated_aarch64_device(tmp_path):
         machine = EmulatedDevice(tmp_path / "emulated")
     except UnavailableError as error:
         pytest.skip(f"no emulated device: {error}")
-    with (
-        _served(tmp_path) as (key, _, local, numbers, bundle),
-        chain.emulated_agent(machine, key) as emulated,
-    ):
-        info = emulated.device.info()
-        assert (info["machine"], info["isa"]) == ("aarch64", "neondot")
-        for agent in (local, emulated):
-            assert agent.device.flash(bundle).status == "committed"
-            (active,) = [slot for slot in agent.device.info()["slots"] if slot["status"] == "active"]
-            assert active["sha256"] == numbers.bundle_sha256
-        photo, here = chain.ask_session(bundle, key)
-        assert chain.ask_agent(local, photo).outputs == here.outputs
-        assert chain.ask_agent(emulated, photo).outputs == here.outputs
+    with _served(tmp_path) as (key, address, client, local, numbers, bundle):
+        enrolled = chain.enroll(machine, client, address)
+        assert (enrolled.facts.arch, enrolled.facts.cpu, enrolled.facts.isa) == ("aarch64", "cortex-a76", "neondot")
+        assert enrolled.labels == {"site": "emulated"} and enrolled.heard is None
+        with chain.emulated_agent(machine, key) as emulated:
+            info = emulated.device.info()
+            assert (info["machine"], info["isa"]) == ("aarch64", "neondot")
+            assert local.device.flash(bundle).status == "committed"
+            rollout = chain.roll_out(client, numbers.version)
+            assert (rollout.matching_devices, rollout.updated_devices, rollout.failed_devices) == (1, 1, 0)
+            status = client.fleet.device(enrolled.name).status
+            assert (status.state, status.bundle_sha256) == (DeviceState.RUNNING, numbers.bundle_sha256)
 
-        files = [chain.profile(agent, tmp_path / f"{agent.name}.json", runs=3) for agent in (local, emulated)]
-        ops = [json.loads(file.read_text())["ops"] for file in files]
-        assert [op["source"] for op in ops[0]] == [op["source"] for op in ops[1]]
-        assert any(op["kernel"].endswith("__neondot") for op in ops[1])
-        table = chain.compare(*files)
-        assert "__neondot" in table and f"isa={here.isa}" in table
+            photo, here = chain.ask_session(bundle, key)
+            assert chain.ask_agent(local, photo).outputs == here.outputs
+            assert chain.ask_agent(emulated, photo).outputs == here.outputs
+
+            mine = chain.profile(local, tmp_path / "local.json", runs=3)
+            theirs = tmp_path / "emulated.json"
+            found = chain.fleet_profile(client, theirs, runs=3)
+            assert (found.device, found.bundle_sha256) == (enrolled.name, numbers.bundle_sha256)
+            assert client.fleet.device(enrolled.name).holder == ""  # it was given back
+            assert [p.name for p in client.fleet.profiles(device=enrolled.name)] == [found.name]
+            ops = [json.loads(file.read_text())["ops"] for file in (mine, theirs)]
+            assert [op["source"] for op in ops[0]] == [op["source"] for op in ops[1]]
+            assert any(op["kernel"].endswith("__neondot") for op in ops[1])
+            table = chain.compare(mine, theirs)
+            assert "__neondot" in table and f"isa={here.isa}" in table
 
 
 @pytest.mark.slow
