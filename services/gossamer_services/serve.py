@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gossamer_services.common import logs
+from gossamer_services.common.clock import Clock
 from gossamer_services.common.database import database_url, open_database
 from gossamer_services.common.errors import SettingsError
 from gossamer_services.common.server import Server, Service, check
@@ -71,10 +72,19 @@ def state_folder(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def open_tokens(config: Config) -> TokenStore:
-    """The tokens of the configuration's database."""
-    folder = config.state.folder
-    return TokenStore(open_database(database_url(config.state.database, folder, "registry.db"), TOKEN_TABLES))
+def open_clock(config: Config) -> Clock:
+    """The time of day, no earlier than the data folder knows.
+
+    Raises:
+        SettingsError: the machine's clock is behind.
+    """
+    return Clock(config.state.folder / "clock", accept=config.state.accept_clock)
+
+
+def open_tokens(config: Config, clock: Callable[[], float] | None = None) -> TokenStore:
+    """The tokens of the configuration's database; ``clock`` None: :func:`open_clock`, where one is made or checked."""
+    engine = open_database(database_url(config.state.database, config.state.folder, "registry.db"), TOKEN_TABLES)
+    return TokenStore(engine, clock or (lambda: open_clock(config)()))
 
 
 async def serve(
@@ -91,7 +101,8 @@ async def serve(
         ready: called once everything is served.
 
     Raises:
-        SettingsError: unknown services, no registry, one that refuses this server, or the data folder cannot be used.
+        SettingsError: unknown services, no registry, one that refuses this server, the data folder cannot be used, or
+            the machine's clock is behind.
         ServiceError: an address cannot be bound, TLS is missing, or the database cannot be opened.
     """
     unknown = sorted(set(services) - set(SERVICES))
@@ -110,10 +121,14 @@ async def serve(
     try:
         async with contextlib.AsyncExitStack() as stack:
             folder = stack.enter_context(state_folder(config.state.folder))
+            clock = open_clock(config)
+            stack.callback(clock.keep)
+            keeper = asyncio.create_task(clock.keep_for_ever())
+            stack.callback(keeper.cancel)
             served: list[Service] = []
             registry: Registry | RemoteRegistry
             if "registry" in services:
-                registry = _registry(config, folder)
+                registry = _registry(config, folder, clock)
                 stack.push_async_callback(registry.close)
                 served.append(registry.service())
             else:
@@ -121,7 +136,7 @@ async def serve(
                 stack.callback(registry.upstream.close)
                 _warn(await asyncio.to_thread(registry.check, writes="optimizer" in services))
             if "optimizer" in services:
-                optimizer = _optimizer(config, folder, registry)
+                optimizer = _optimizer(config, folder, registry, clock)
                 stack.push_async_callback(optimizer.close)
                 await optimizer.start()
                 served += optimizer.services()
@@ -129,7 +144,7 @@ async def serve(
                 stack.callback(registry.upstream.abort)  # before the optimizer ends: its jobs wait for no transfer then
             known = device_tls = None
             if "fleet" in services:
-                authority = Authority(folder / "fleet")
+                authority = Authority(folder / "fleet", clock)
                 if own_port and config.server.device_bind:
                     device_tls = device_port.identity(authority, folder / "fleet", device_port.names(config.server))
                 fleet = _fleet(config, folder, registry, authority)
@@ -141,9 +156,9 @@ async def serve(
                 stack.callback(remote_fleet.upstream.close)
                 _warn(await asyncio.to_thread(remote_fleet.check))
                 known = remote_fleet.known
-            tokens = open_tokens(config)
+            tokens = open_tokens(config, clock)
             stack.callback(tokens.close)
-            server = Server(config.server, served, tokens, known, device_tls)
+            server = Server(config.server, served, tokens, known, device_tls, clock)
             if "fleet" in services:
                 fleet.device_address = server.device_address
             await server.start()
@@ -164,16 +179,16 @@ async def serve(
         logs.remove(handler)
 
 
-def _registry(config: Config, folder: Path) -> Registry:
+def _registry(config: Config, folder: Path, clock: Clock) -> Registry:
     engine = open_database(database_url(config.state.database, folder, "registry.db"), REGISTRY_TABLES)
     try:
         files, shelf = DiskFiles(folder), None
         if config.registry.storage:
             shelf = S3Shelf(config.registry.storage, config.registry.storage_options, files, folder)
-        blobs = BlobStore(files, shelf)
+        blobs = BlobStore(files, shelf)  # by the machine's clock, as the times of its files are
     except OSError as e:
         raise SettingsError(f"the data folder cannot be used: {e.strerror}", where=str(folder)) from e
-    return Registry(blobs, Records(engine, blobs), config.registry)
+    return Registry(blobs, Records(engine, blobs, clock), config.registry)
 
 
 def _remote_registry(config: Config) -> RemoteRegistry:
@@ -194,11 +209,11 @@ def _warn(error: UpstreamError | None) -> None:
 
 def _fleet(config: Config, folder: Path, registry: Registry | RemoteRegistry, authority: Authority) -> Fleet:
     engine = open_database(database_url(config.state.database, folder, "fleet.db"), FLEET_TABLES)
-    runs = ProfileRuns(engine)
+    runs = ProfileRuns(engine, authority.clock)
     versions: Versions = registry.records if isinstance(registry, Registry) else registry
     fleet = Fleet(
-        Devices(engine),
-        Rollouts(engine, versions.name_of),
+        Devices(engine, authority.clock),
+        Rollouts(engine, versions.name_of, authority.clock),
         Profiles(engine, runs),
         runs,
         versions,
@@ -210,7 +225,7 @@ def _fleet(config: Config, folder: Path, registry: Registry | RemoteRegistry, au
     return fleet
 
 
-def _optimizer(config: Config, folder: Path, registry: Registry | RemoteRegistry) -> Optimizer:
+def _optimizer(config: Config, folder: Path, registry: Registry | RemoteRegistry, clock: Clock) -> Optimizer:
     def publish(job: Job, digest: str) -> str:
         assert job.spec.publish is not None  # the engine asks for jobs that name a version
         bundle, version = job.spec.publish
@@ -227,6 +242,7 @@ def _optimizer(config: Config, folder: Path, registry: Registry | RemoteRegistry
         database_url(config.state.database, folder, "jobs.db"),
         registry.blobs if isinstance(registry, Registry) else registry,
         publish=publish,
+        clock=clock,
         lease_s=registry.lease_s if isinstance(registry, RemoteRegistry) else None,
     )
     if isinstance(registry, Registry):

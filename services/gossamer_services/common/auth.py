@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from cryptography import x509
 
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.tokens import SCOPES, TokenStore
@@ -42,21 +45,35 @@ class Authenticator:
         tokens: the tokens; None: nobody needs one (loopback).
         known_device: whether a device, by its certificate's common name, is still enrolled; None: all that the
             authority signed are.
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, tokens: TokenStore | None, known_device: Callable[[str], bool] | None = None) -> None:
-        self._tokens, self._known_device = tokens, known_device
+    def __init__(
+        self,
+        tokens: TokenStore | None,
+        known_device: Callable[[str], bool] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tokens, self._known_device, self._clock = tokens, known_device, clock
 
     async def caller(self, metadata: Sequence[tuple[str, str | bytes]], peer: Mapping[str, Sequence[bytes]]) -> Caller:
         """Who calls, by the call's metadata and its connection's ``auth_context``.
 
         Raises:
             ServiceError: UNAUTHENTICATED (TOKEN_MISSING, TOKEN_MALFORMED, TOKEN_UNKNOWN, TOKEN_REVOKED,
-                TOKEN_EXPIRED, CERTIFICATE_REVOKED).
+                TOKEN_EXPIRED, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED).
         """
         names = peer.get("x509_common_name")
         if names:  # the connection was let in because the devices' authority signed this name
             device = names[0].decode("utf-8", "replace")
+            # The handshake asked the machine's clock, which may be wrong, and a connection may outlive the certificate.
+            if self._clock() >= _end_s(peer["x509_pem_cert"][0]):
+                raise ServiceError(
+                    Code.UNAUTHENTICATED,
+                    "CERTIFICATE_EXPIRED",
+                    f"the certificate of {device!r} has expired",
+                    hint="renew certificates before they end; enrol the device again",
+                )
             if self._known_device is not None and not await asyncio.to_thread(self._known_device, device):
                 raise ServiceError(
                     Code.UNAUTHENTICATED, "CERTIFICATE_REVOKED", f"the device {device!r} is not enrolled any more"
@@ -78,6 +95,10 @@ class Authenticator:
             raise ServiceError(Code.UNAUTHENTICATED, "TOKEN_MALFORMED", "authorization must be 'Bearer TOKEN', once")
         record = await asyncio.to_thread(self._tokens.check, token)
         return Caller(f"tokens/{record.name}", record.scopes)
+
+
+def _end_s(certificate: bytes) -> float:
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp()
 
 
 def check_scope(caller: Caller, scope: str | None, method: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class Server:
         tokens: the tokens; needed unless bound to loopback with ``tokens: auto``.
         known_device: whether a device, by its certificate's common name, is still enrolled; None: all are.
         device_tls: for the devices' port; None: ``tls_certificate`` and ``device_authority`` of the settings.
+        clock: Unix time in seconds, by which devices' certificates end.
 
     Raises:
         ServiceError: the settings would serve people without TLS or tokens beyond this machine.
@@ -70,6 +72,7 @@ class Server:
         tokens: TokenStore,
         known_device: Callable[[str], bool] | None = None,
         device_tls: DeviceTls | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         check(settings, device_tls=device_tls is not None)
         self._device_tls = device_tls
@@ -77,7 +80,8 @@ class Server:
         self.port = self.device_port = self.metrics_port = 0
         scopes = {f"/{s.name}/{method}": scope for s in services for method, scope in s.scopes.items()}
         open_here = is_loopback(settings.bind) and settings.tokens == "auto"
-        guard = Guard(Authenticator(None if open_here else tokens, known_device), scopes, settings, self.metrics)
+        authenticator = Authenticator(None if open_here else tokens, known_device, clock)
+        guard = Guard(authenticator, scopes, settings, self.metrics)
         self._server = grpc.aio.server(
             interceptors=[guard],
             options=_options(settings),

@@ -73,6 +73,9 @@ class StateSettings(Section):
     """Folder of blobs, jobs and, by default, the database. One server at a time."""
     database: str = ""
     """postgresql+psycopg://user:password@host/name, or another URL of SQLAlchemy; empty: SQLite in the folder."""
+    accept_clock: bool = False
+    """Take the machine's clock at this start although it is over 5 minutes behind the last run, which else is an error:
+    what expired since that time is good again. For one start alone."""
 
 
 def is_loopback(bind: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -29,13 +31,14 @@ _SKEW = datetime.timedelta(days=1)  # devices' clocks may be behind
 
 
 class Authority:
-    """Signs certificates; the key stays in ``folder``.
+    """Signs certificates; the key stays in ``folder``. ``clock``: Unix time in seconds.
 
     Raises:
         SettingsError: the folder holds a key or certificate that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
         self.certificate_path, key_path = folder / "authority.crt", folder / "authority.key"
         folder.mkdir(exist_ok=True, mode=0o700)
         if not self.certificate_path.exists():  # written last: a start that was cut makes both anew
@@ -49,6 +52,10 @@ class Authority:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SettingsError("the authority's key is of another kind", where=str(key_path))
         self._key = key
+
+    def now(self) -> datetime.datetime:
+        """By the clock."""
+        return datetime.datetime.fromtimestamp(self.clock(), datetime.UTC)
 
     def sign(self, request_pem: str, device: str, days: int) -> tuple[str, datetime.datetime]:
         """A client certificate, in PEM, for the key of a PKCS #10 request, in the name of ``device``; and its end.
@@ -64,7 +71,7 @@ class Authority:
             raise bad_field("certificate_request_pem", "not a PKCS #10 request in PEM") from e
         if not fits:
             raise bad_field("certificate_request_pem", "its signature does not fit its key")
-        ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+        ends = self.now() + datetime.timedelta(days=days)
         client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         return self.issue(device, public, ends, client).decode(), ends
 
@@ -82,7 +89,7 @@ class Authority:
             .issuer_name(self.issuer.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(datetime.datetime.now(datetime.UTC) - _SKEW)
+            .not_valid_before(self.now() - _SKEW)
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         )
@@ -93,7 +100,7 @@ class Authority:
     def _make(self, key_path: Path) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Gossamer fleet")])
-        now = datetime.datetime.now(datetime.UTC)
+        now = self.now()
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)

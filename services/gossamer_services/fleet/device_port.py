@@ -72,7 +72,7 @@ def _usable(kept: bytes, authority: Authority, wanted: Sequence[str]) -> tuple[b
         named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return None  # cut, or of another authority
-    left = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    left = found.not_valid_after_utc - authority.now()
     if key.public_key() != found.public_key() or left < LIFETIME / 2 or named != _alternatives(wanted):
         return None
     return private, begin + certificate
@@ -80,7 +80,7 @@ def _usable(kept: bytes, authority: Authority, wanted: Sequence[str]) -> tuple[b
 
 def _make(path: Path, authority: Authority, wanted: Sequence[str]) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
-    ends = datetime.datetime.now(datetime.UTC) + LIFETIME
+    ends = authority.now() + LIFETIME
     server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     certificate = authority.issue("Gossamer devices' port", key.public_key(), ends, server, _alternatives(wanted))
     pair = private_pem(key), certificate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from google.longrunning import operations_pb2_grpc
@@ -48,6 +50,7 @@ class Optimizer:
         publish: makes versions of bundles; None: jobs that ask for one are refused.
         lease_s: ``blobs.use`` keeps a blob for so many seconds, and is called again in time for all that jobs refer to;
             None: whoever collects garbage asks the store.
+        clock: Unix time in seconds, of the job store.
 
     Raises:
         BackendError: the Ray cluster cannot be used.
@@ -66,6 +69,7 @@ class Optimizer:
         executor: Executor | None = None,
         publish: Publish | None = None,
         lease_s: float | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         key = None
         if settings.key is not None:
@@ -73,7 +77,7 @@ class Optimizer:
 
             key = keys.load_private(settings.key)
         self.store = JobStore(
-            database, retry=Retry(interruptions=settings.interruptions), queue_limit=settings.queue_limit
+            database, retry=Retry(interruptions=settings.interruptions), queue_limit=settings.queue_limit, clock=clock
         )
         self.engine = Engine(
             self.store,

@@ -39,12 +39,18 @@ class World:
         self.folder, self.people = folder, Authority("people")
         certificate, key = self.people.issue("server").write(folder, "server")
         (folder / "data").mkdir()
-        tokens = TokenStore(open_database(database_url(database, folder / "data", "registry.db"), TABLES))
-        self.admin = (("authorization", f"Bearer {tokens.create('admin', ['admin'])}"),)
-        self.reader = (("authorization", f"Bearer {tokens.create('reader', ['read'])}"),)
-        tokens.close()
+        self._database = database_url(database, folder / "data", "registry.db")
+        self.admin, self.reader = self.token("admin"), self.token("reader", scope="read")
         self.overrides = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"']
         self.overrides += ["server.device_bind=127.0.0.1:0", "server.tokens=required", f'state.database="{database}"']
+
+    def token(self, name: str, lifetime_s: float | None = None, scope: str = "admin") -> tuple[tuple[str, str]]:
+        """Metadata of calls with a new token."""
+        tokens = TokenStore(open_database(self._database, TABLES))
+        try:
+            return (("authorization", f"Bearer {tokens.create(name, [scope], lifetime_s)}"),)
+        finally:
+            tokens.close()
 
     def serve(self, *overrides: str):
         return served(self.folder / "data", *self.overrides, *overrides, services=("registry", "fleet"))
