@@ -6,6 +6,7 @@ import contextlib
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from types import TracebackType
 
 import grpc
 
+from gossamer._proto.v1 import registry_pb2, registry_pb2_grpc
 from gossamer.client import Client, Retry
 from gossamer_services.common.database import open_database
 from gossamer_services.common.tokens import TABLES, TokenStore
@@ -83,15 +85,16 @@ class Alone:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self._gone()
+        self.ended()
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self._gone()
+        return self.ended()
 
-    def _gone(self) -> int:
+    def ended(self) -> int:
+        """Wait for the end; the exit code."""
         assert self.process is not None and self.process.stdout is not None
         code = self.process.wait(30)
         self.process.stdout.close()
@@ -132,6 +135,20 @@ class Apart:
             registry=self.registry.address,
             registry_token=self.registry.admin_token,
         )
+
+    def ends(self, job: str) -> list[str]:
+        """The final states that a job went through: one, or something is wrong."""
+        query = "SELECT state FROM job_events WHERE job = ? ORDER BY number"
+        with contextlib.closing(sqlite3.connect(self.optimizer.folder / "jobs.db")) as db:
+            states = [str(state) for (state,) in db.execute(query, (job.removeprefix("jobs/"),))]
+        return [state for state in states if state not in ("QUEUED", "RUNNING")]
+
+    def collect(self) -> int:
+        """Blobs that garbage collection, which waits for nothing here, removed."""
+        with self.registry.channel() as channel:
+            stub = registry_pb2_grpc.RegistryServiceStub(channel)
+            answer = stub.CollectGarbage(registry_pb2.CollectGarbageRequest(), metadata=self.registry.admin)
+        return int(answer.blobs)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Apart]:

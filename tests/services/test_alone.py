@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +15,14 @@ pytest.importorskip("grpc", reason="grpcio is missing: pip install -e ./services
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e ./services")
 
 import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gossamer._proto.v1 import fleet_pb2, fleet_pb2_grpc
-from gossamer.client import Client
-from tests.finetune.conftest import network
-from tests.optimizer.conftest import SPARSE
-from tests.services.alone import Apart
+from gossamer._proto.v1 import fleet_pb2, fleet_pb2_grpc, optimizer_pb2, optimizer_pb2_grpc
+from gossamer.client import Client, Job, JobState, RemoteError
+from tests.finetune.conftest import network, task
+from tests.optimizer.conftest import SPARSE, TRAINED
+from tests.services.alone import Alone, Apart, free_port
 from tests.services.kit import refused
 
 Code = grpc.StatusCode
@@ -42,6 +47,21 @@ def model(folder: Path, seed: int = 0) -> Path:
     return path
 
 
+def training(client: Client, folder: Path, epochs: int, **options: object) -> Job:
+    """A job that trains for some time."""
+    x, y = task(96, 1)
+    np.savez(folder / "train.npz", x=x, y=y)
+    recipe = {**TRAINED, "train": {"epochs": epochs, "batch": 8, "learning_rate": 0.01}}
+    return client.submit(model(folder), json.dumps(recipe) + "\n", train_data=folder / "train.npz", **options)
+
+
+def until(job: Job, state: JobState, limit_s: float = 60.0) -> None:
+    end = time.monotonic() + limit_s
+    while (now := job.status()).state is not state:
+        assert not now.state.final and time.monotonic() < end, now
+        time.sleep(0.02)
+
+
 def test_a_job_becomes_a_version_that_the_fleet_knows(apart: Apart, client: Client, tmp_path: Path) -> None:
     job = client.submit(model(tmp_path), RECIPE, name="small", publish=("small", "1"))
     result = job.wait(timeout_s=60)
@@ -61,3 +81,97 @@ def test_a_job_becomes_a_version_that_the_fleet_knows(apart: Apart, client: Clie
         with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND") as e:
             stub.CreateRollout(fleet_pb2.CreateRolloutRequest(rollout=rollout), metadata=metadata)
         assert e.metadata["where"] == rollout.version
+
+
+def test_garbage_collection_leaves_what_jobs_refer_to(apart: Apart, client: Client, tmp_path: Path) -> None:
+    apart.collect()
+    running = training(client, tmp_path, 100_000)
+    until(running, JobState.RUNNING)
+    waiting = client.submit(model(tmp_path, 2), RECIPE)  # one at a time
+    (tmp_path / "nobody's").write_bytes(b"nobody's")
+    digest = client.upload(tmp_path / "nobody's")
+    assert apart.collect() == 1
+    with pytest.raises(RemoteError, match="no such blob"):
+        client.read(digest)
+    assert running.cancel().state is JobState.RUNNING
+    result = waiting.wait(timeout_s=60)
+    assert apart.collect() == 0  # the bundle and the report of the job are its own
+    assert len(client.read(result.numbers.bundle_sha256)) == result.numbers.bundle_bytes
+    assert json.loads(result.report())["manifest"]["name"] == "small2"
+    assert running.status().state is JobState.CANCELLED
+
+
+@pytest.mark.slow
+def test_a_version_that_is_taken(apart: Apart, client: Client, tmp_path: Path) -> None:
+    made = client.submit(model(tmp_path, 3), RECIPE, publish=("taken", "1")).wait(timeout_s=60)
+    again = client.submit(model(tmp_path, 3), RECIPE, publish=("taken", "1")).wait(timeout_s=60)
+    assert again.numbers.version == made.numbers.version  # the same bytes
+    with pytest.raises(RemoteError, match="the version exists") as caught:
+        client.submit(model(tmp_path, 4), RECIPE, publish=("taken", "1")).wait(timeout_s=60)
+    assert caught.value.code == "FAILED_PRECONDITION"
+
+
+@pytest.mark.slow
+def test_a_registry_that_is_killed_under_a_job(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    with Apart(tmp_path).running() as apart, apart.client(attempts=20) as client:
+        for i in range(4):
+            job = training(client, tmp_path, 40, publish=("small", str(i)))
+            until(job, JobState.RUNNING)
+            time.sleep(rng.uniform(0, 2.0))
+            apart.registry.kill()
+            while "waits" not in apart.optimizer.log.partition(job.name.removeprefix("jobs/"))[2]:
+                time.sleep(0.05)
+            if i == 2:
+                apart.optimizer.kill()
+                apart.optimizer.start()
+            apart.registry.start()
+            result = job.wait(timeout_s=60)
+            status = job.status()
+            assert (status.state, result.numbers.version) == (JobState.SUCCEEDED, f"bundles/small/versions/{i}")
+            assert apart.ends(job.name) == ["SUCCEEDED"]
+            assert status.attempt == (2 if i == 2 else 1)
+            assert client.version(f"small/{i}").sha256 == result.numbers.bundle_sha256
+        apart.registry.kill()
+        job = client.job(job.name)
+        assert job.status().state is JobState.SUCCEEDED  # what needs no registry goes on
+        assert apart.optimizer.stop() == 0
+
+
+def test_an_optimizer_whose_registry_is_not_there_yet(tmp_path: Path) -> None:
+    with Alone(tmp_path, "optimizer", f"upstream.registry=127.0.0.1:{free_port()}").start() as optimizer:
+        with optimizer.channel() as channel:
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert health.status == health_pb2.HealthCheckResponse.SERVING
+            stub = optimizer_pb2_grpc.OptimizerServiceStub(channel)
+            spec = optimizer_pb2.JobSpec(display_name="small", model_sha256="0" * 64, recipe=RECIPE)
+            spec.model_format = optimizer_pb2.MODEL_FORMAT_ONNX
+            for _ in range(2):
+                with refused(Code.UNAVAILABLE, "REGISTRY_UNREACHABLE") as e:
+                    stub.SubmitJob(optimizer_pb2.SubmitJobRequest(spec=spec), metadata=optimizer.admin)
+            assert e.metadata["where"] in optimizer.overrides[0] and "the registry does not answer" in e.message
+            listed = stub.ListJobs(optimizer_pb2.ListJobsRequest(), metadata=optimizer.admin)
+            assert not listed.jobs
+        assert optimizer.stop() == 0
+    assert "calls that need another server fail until it answers" in optimizer.log
+
+
+def test_a_registry_that_refuses(apart: Apart, tmp_path: Path) -> None:
+    cases = (
+        ("optimizer", "goss_guess", "the registry refuses this server: the token is not known here"),
+        ("optimizer", apart.registry.token("reader", "read"), "GetUpload needs the scope 'submit'"),
+        ("fleet", "", "Bearer TOKEN"),
+        ("fleet", None, "the token for the registry cannot be read"),
+    )
+    with contextlib.ExitStack() as stack:
+        started = []
+        for i, (name, token, _) in enumerate(cases):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            if token is not None:
+                (folder / "token").write_text(token)
+            at = f"upstream.registry={apart.registry.address}", f'upstream.registry_token_file="{folder / "token"}"'
+            started.append(stack.enter_context(Alone(folder, name, *at)).begin())
+        for one, (_, _, message) in zip(started, cases, strict=True):
+            assert one.ended() == 2
+            assert message in one.log and "upstream.registry_token_file" in one.log and "Traceback" not in one.log

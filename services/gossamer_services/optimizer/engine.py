@@ -65,7 +65,7 @@ class Settings:
     slots: int = 1
     lease_s: float = 30.0
     poll_s: float = 0.5
-    patience_s: float = 15.0
+    patience_s: float = 5.0
 
 
 class Engine:
