@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gossamer_services.common import logs
 from gossamer_services.common.clock import Clock
 from gossamer_services.common.database import database_url, open_database
 from gossamer_services.common.errors import SettingsError
+from gossamer_services.common.folders import make_folder, state_folder, unusable
 from gossamer_services.common.server import Server, Service, check
 from gossamer_services.common.tokens import TABLES as TOKEN_TABLES
 from gossamer_services.common.tokens import TokenStore
@@ -44,32 +43,6 @@ _LOG = logging.getLogger(__name__)
 
 SERVICES = ("registry", "optimizer", "fleet")
 """What can be served."""
-
-
-@contextlib.contextmanager
-def state_folder(folder: Path) -> Iterator[Path]:
-    """Make the folder and lock it for this process.
-
-    Raises:
-        SettingsError: it cannot be made or written, or another server has it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as e:
-        raise SettingsError(
-            f"the data folder cannot be used: {e.strerror}", where=str(folder), hint="give a folder that can be written"
-        ) from e
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise SettingsError(
-                "another server uses the data folder", where=str(folder), hint="stop it, or give another --data"
-            ) from e
-        yield folder
-    finally:
-        os.close(handle)
 
 
 def open_clock(config: Config) -> Clock:
@@ -187,7 +160,7 @@ def _registry(config: Config, folder: Path, clock: Clock) -> Registry:
             shelf = S3Shelf(config.registry.storage, config.registry.storage_options, files, folder)
         blobs = BlobStore(files, shelf)  # by the machine's clock, as the times of its files are
     except OSError as e:
-        raise SettingsError(f"the data folder cannot be used: {e.strerror}", where=str(folder)) from e
+        raise unusable(folder, e) from e
     return Registry(blobs, Records(engine, blobs, clock), config.registry)
 
 
@@ -234,8 +207,7 @@ def _optimizer(config: Config, folder: Path, registry: Registry | RemoteRegistry
         made_by = f"jobs/{job.id}" + (f" of {job.submitter}" if job.submitter else "")
         return registry.publish(bundle, version, digest, request_id=job.id, description=made_by)
 
-    jobs = folder / "jobs"
-    jobs.mkdir(exist_ok=True)
+    jobs = make_folder(folder / "jobs")
     optimizer = Optimizer(
         config.optimizer,
         jobs,

@@ -101,6 +101,30 @@ def test_refusals_of_the_command(tmp_path):
         assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("mount", "arguments", "code", "message"),
+    [
+        ("ro", ["serve", "registry", "--bind", "127.0.0.1:0"], 2, "cannot be used: Read-only file system"),
+        ("ro", ["tokens", "create", "a", "--scope", "read"], 1, "the database cannot be opened: unable to open"),
+        ("size=4k", ["serve", "registry", "--bind", "127.0.0.1:0"], 1, "database or disk is full"),
+    ],
+)
+def test_read_only_and_full_disks(tmp_path, mount, arguments, code, message):
+    """Real ones, in a mount namespace of its own."""
+    space = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    (tmp_path / "disk").mkdir()
+    probe = subprocess.run([*space, "mount -t tmpfs tmpfs disk"], cwd=tmp_path, capture_output=True)
+    if probe.returncode:
+        pytest.skip("user namespaces with mounts are not allowed here")
+    command = f"{sys.executable} -m gossamer {' '.join(arguments)} --data disk/data"
+    script = f"mount -t tmpfs tmpfs disk; mkdir disk/data; mount -o remount,{mount} disk; exec {command}"
+    ran = subprocess.run([*space, script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (code, ""), ran.stderr
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "this is a defect" not in ran.stderr
+
+
 def test_services_that_are_not_installed(tmp_path):
     hide = "import sys; sys.modules['gossamer_services.config'] = None\n"
     code = f"{hide}from gossamer.cli._main import run\nsys.exit(run(['serve', '--print-config']))"

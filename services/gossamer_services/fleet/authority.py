@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gossamer import _atomic
 from gossamer_services.common.errors import SettingsError, bad_field
+from gossamer_services.common.folders import make_folder
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -34,13 +35,13 @@ class Authority:
     """Signs certificates; the key stays in ``folder``. ``clock``: Unix time in seconds.
 
     Raises:
-        SettingsError: the folder holds a key or certificate that cannot be read.
+        SettingsError: the folder cannot be made, or holds a key or certificate that cannot be read.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.certificate_path, key_path = folder / "authority.crt", folder / "authority.key"
-        folder.mkdir(exist_ok=True, mode=0o700)
+        make_folder(folder)
         if not self.certificate_path.exists():  # written last: a start that was cut makes both anew
             self._make(key_path)
         try:

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import logging
-import os
 import socket
 import urllib.request
 
@@ -169,9 +168,9 @@ def test_tls_and_device_certificates(tmp_path, people):
     asyncio.run(main())
 
 
-def start_error(data, *overrides) -> ServiceError | SettingsError:
+def start_error(data, *overrides, services=("registry",)) -> ServiceError | SettingsError:
     async def main():
-        async with served(data, *overrides):
+        async with served(data, *overrides, services=services):
             pass
 
     with pytest.raises((ServiceError, SettingsError)) as caught:
@@ -219,9 +218,12 @@ def test_data_folder_that_cannot_be_written(tmp_path):
     error = start_error(tmp_path / "file")
     assert isinstance(error, SettingsError)
     assert "the data folder cannot be used" in error.message
-    if os.geteuid() != 0:  # root writes everywhere
-        (tmp_path / "locked").mkdir(mode=0o500)
-        assert "cannot be used" in start_error(tmp_path / "locked" / "data").message
+    for name in ("lock", "jobs", "fleet", "blobs", "uploads"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).mkdir() if name == "lock" else (tmp_path / name / name).write_text("")
+        error = start_error(tmp_path / name, services=("registry", "optimizer", "fleet"))
+        assert isinstance(error, SettingsError)
+        assert "the data folder cannot be used" in error.message
 
 
 def test_health_says_not_serving_before_calls_are_refused(tmp_path):
