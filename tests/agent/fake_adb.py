@@ -1,15 +1,17 @@
 """Stands in for ``adb`` in PATH: a folder is the phone's ``/data/local/tmp``, its shell is this machine's.
 
-The pushed aarch64 program really runs, under qemu. ``GOSSAMER_FAKE_PHONE`` names the folder; its ``calls`` is a log.
+``GOSSAMER_FAKE_PHONE`` names the folder; its ``machine`` says what the phone is, its ``calls`` is a log.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_device import MACHINES, run
 
 PHONE = Path(os.environ["GOSSAMER_FAKE_PHONE"])
 TMP = "/data/local/tmp"
@@ -34,17 +36,11 @@ def main(arguments: list[str]) -> int:
         return 0
     assert verb == "shell" and len(rest) == 1
     program = f"{TMP}/gossamer/gossamer-profile"
-    line = rest[0]
-    if line.startswith(program):
-        if (PHONE / "crash").exists():
-            return 139
-        line = f"qemu-aarch64-static {line}"
-    return subprocess.run(["sh", "-c", f"{_GETPROP}{line.replace(TMP, here)}"], check=False).returncode
+    if rest[0].startswith(program) and (PHONE / "crash").exists():
+        return 139
+    machine = MACHINES[(PHONE / "machine").read_text()]
+    return run(rest[0].replace(TMP, here), machine, program.replace(TMP, here))
 
-
-_GETPROP = """getprop() { case $1 in
-ro.product.cpu.abi) echo arm64-v8a;; ro.product.model) echo 'Fake 1';; ro.build.version.release) echo 14;; esac; }
-"""
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -12,23 +12,23 @@ import pytest
 
 from gossamer._errors import InputError
 from gossamer.device.book import Place
+from tests.agent.benchkit import files, life, measures, need, slots
+from tests.agent.fake_device import MACHINES
 
-PROFILER = Path(__file__).parents[2] / "build" / "native" / "aarch64-profiler" / "gossamer-profile"
+__all__ = ["files"]
 
 
 @pytest.fixture
 def phone(work, tmp_path, monkeypatch):
-    """Folder of the phone; its device is added as ``phone``."""
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("qemu-aarch64-static is not installed")
-    if not PROFILER.exists():
-        pytest.skip("no static profiler: python -m tools.build_native --target aarch64-profiler")
+    """Folder of an aarch64 phone, which is reached as ``--adb PHONE1``; its file ``machine`` makes it another."""
+    need("aarch64")
     home, folder, programs = tmp_path / "home", tmp_path / "phone", tmp_path / "bin"
     shutil.copytree(work.home, home)
     (folder / "tmp").mkdir(parents=True)
+    (folder / "machine").write_text("aarch64")
     programs.mkdir()
     adb = programs / "adb"
-    adb.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("fake_adb.py")} "$@"\n')
+    adb.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {Path(__file__).with_name("fake_adb.py")} "$@"\n')
     adb.chmod(0o755)
     monkeypatch.setenv("GOSSAMER_HOME", str(home))
     monkeypatch.setenv("GOSSAMER_FAKE_PHONE", str(folder))
@@ -36,59 +36,26 @@ def phone(work, tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def files(tmp_path, bundles):
-    """Versions 1 and 2 with counter 1, and an older one with 0."""
-    paths = [tmp_path / "one.goss", tmp_path / "two.goss", tmp_path / "old.goss"]
-    for path, data in zip(paths, (bundles("1", 1), bundles("2", 1), bundles("3", 0)), strict=True):
-        path.write_bytes(data)
-    return paths
-
-
-def _slots(cli) -> list[tuple[str, str, str | None]]:
-    return [(s["slot"], s["status"], s.get("version")) for s in cli("device", "info", "--json").json["slots"]]
-
-
-def test_flash_and_rollback(cli, phone, files):
-    one, two, old = files
+@pytest.mark.parametrize("machine", ["aarch64", "armv7", "x86_64"])
+def test_life(cli, phone, files, machine):
+    program = need(machine)
+    (phone / "machine").write_text(machine)
     added = cli("device", "add", "phone", "--adb", "PHONE1")
-    assert added.code == 0 and added.out == "added phone: adb:PHONE1\n"
+    assert added.code == 0 and added.out == f"added phone: adb:PHONE1 ({MACHINES[machine].abi})\n"
     assert cli("device", "list", "--json").json["devices"][0]["transport"] == "adb"
-    assert cli("device", "profile").code == 22  # nothing runs yet
-    ran = cli("device", "flash", one)
-    assert ran.code == 0 and ran.out.startswith(f"committed {one} in slot a (")
-    assert (phone / "tmp/gossamer/a.goss").read_bytes() == one.read_bytes()
-    assert cli("device", "flash", one).code == 19
-    assert cli("device", "rollback").code == 22
-    assert cli("device", "flash", two).code == 0
-    assert _slots(cli) == [("a", "previous", "1"), ("b", "active", "2")]
-    assert cli("device", "rollback").code == 0
-    assert _slots(cli) == [("a", "active", "1"), ("b", "previous", "2")]
-    ran = cli("device", "flash", old)
-    assert ran.code == 21 and "the bundle's rollback counter is 0, the device's 1" in ran.err
+    life(cli, files, phone / "tmp/gossamer")
+    assert (phone / "tmp/gossamer/gossamer-profile").read_bytes() == program.read_bytes()
     info = cli("device", "info", "--json").json
-    assert (info["machine"], info["host"], info["system"]) == ("arm64-v8a", "Fake 1", "Android 14")
-    assert info["disk_free_bytes"] > 0 and info["rollback_counter"] == 1
-    assert cli("device", "doctor").code == 0
-    for command in (["activate"], ["logs"], ["flash", two, "--stage"]):
-        assert cli("device", *command).code == 4
+    assert (info["machine"], info["host"], info["system"]) == (MACHINES[machine].abi, "Fake 1", "Android 14")
 
 
-def test_run_and_profile(cli, phone, files, work, tmp_path):
-    one = files[0]
+@pytest.mark.parametrize(("machine", "isa"), [("aarch64", "neon"), ("armv7", "neon"), ("x86_64", "")])
+def test_run_and_profile(cli, phone, files, work, tmp_path, machine, isa):
+    need(machine)
+    (phone / "machine").write_text(machine)
     assert cli("device", "add", "phone", "--adb", "PHONE1").code == 0
-    assert cli("device", "flash", one).code == 0
-    photo = work.photos / "picture0.png"
-    here, there = cli("run", one, "-i", photo, "--json").json, cli("device", "run", "-i", photo, "--json").json
-    assert there["results"][0]["outputs"] == here["results"][0]["outputs"]  # int8: the same bits on x86 and aarch64
-    ran = cli("device", "profile", "--runs", 3, "--json")
-    assert ran.json["runs"] == 3 and ran.json["isa"].startswith("neon")
-    assert "median us" in cli("device", "profile", "--runs", 2, "-i", photo).out
-    assert cli("device", "profile", "--perfetto", tmp_path / "t.json").code == 4
-    local = cli("profile", one, "--runs", 1, "--json").json
-    ran = cli("profile", "compare", one, "device:phone", "--runs", 3, "--json")
-    assert ran.code == 0 and ran.json["b"]["model"] == ran.json["a"]["model"]
-    assert [op["a"]["name"] for op in ran.json["ops"] if op["a"]] == [op["name"] for op in local["ops"]]
+    assert cli("device", "flash", files[0]).code == 0
+    measures(cli, work, files[0], isa, tmp_path)
 
 
 def test_what_fails_leaves_the_one_before(cli, phone, files, tmp_path, bundles, other_key):
@@ -103,20 +70,55 @@ def test_what_fails_leaves_the_one_before(cli, phone, files, tmp_path, bundles, 
     ran = cli("device", "flash", two)
     assert ran.code == 20 and "the profiler ended with code 139" in ran.err
     (phone / "crash").unlink()
+    assert cli("device", "flash", two, "--stage").code == 0
+    assert slots(cli)[1] == ("b", "staged", "2")
+    (phone / "crash").touch()
+    assert cli("device", "activate").code == 20
+    assert cli("device", "profile").code == 22  # not on trial: the device is at fault, and nothing to fall back from
+    (phone / "crash").unlink()
+    assert cli("device", "activate").code == 22  # what failed is forgotten
     unknown = tmp_path / "unknown.goss"
     unknown.write_bytes(bundles("4", 1, key=other_key))
     before = (phone / "calls").read_text()
     assert cli("device", "flash", unknown).code == 9
     assert (phone / "calls").read_text() == before  # refused here, nothing was sent
-    assert _slots(cli) == [("a", "active", "1"), ("b", "empty", None)]
+    assert slots(cli) == [("a", "active", "1"), ("b", "empty", None)]
     file = phone / "tmp/gossamer/a.goss"  # someone with a shell changes a byte: the signature does not fit
     data = bytearray(file.read_bytes())
     data[300] ^= 1
     file.write_bytes(data)
     ran = cli("device", "profile", "--runs", 1)
     assert ran.code == 18 and "was changed after it was signed" in ran.err
-    (phone / "tmp/gossamer/record.json").write_text('{"active": "a", "slots": {"a": {}}}')
-    assert cli("device", "info").code == 22
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{",
+        "[]",
+        '{"active": "a", "slots": {"a": {}}}',
+        '{"active": "b", "slots": {}}',
+        '{"active": "", "slots": {"c": {}}}',
+    ],
+)
+def test_a_damaged_record_is_told(cli, phone, record):
+    assert cli("device", "add", "phone", "--adb", "PHONE1").code == 0
+    (phone / "tmp/gossamer").mkdir()
+    (phone / "tmp/gossamer/record.json").write_text(record)
+    ran = cli("device", "info")
+    assert ran.code == 22 and "the record is damaged" in ran.err and "flash anew" in ran.err
+
+
+def test_a_phone_without_a_profiler_for_it(cli, phone, files):
+    (phone / "machine").write_text("riscv64")
+    assert cli("device", "add", "phone", "--adb", "PHONE1").code == 0
+    ran = cli("device", "flash", files[0])
+    assert ran.code == 4 and "there is no static profiler for riscv64" in ran.err
+    (phone / "machine").write_text("x86_64")
+    wrong = need("aarch64")
+    assert cli("device", "add", "phone", "--adb", "PHONE1", "--profiler", wrong).code == 0
+    ran = cli("device", "flash", files[0])
+    assert ran.code == 18 and "the device cannot start the profiler" in ran.err
 
 
 def test_out_of_reach(cli, phone, files, monkeypatch, tmp_path):
@@ -137,7 +139,8 @@ def test_out_of_reach(cli, phone, files, monkeypatch, tmp_path):
         ({"adb": "a b"}, "'a b' is not a serial number"),
         ({"adb": "x", "address": "h:1"}, "one of them"),
         ({}, "one of them"),
-        ({"address": "h:1", "profiler": "p"}, "--profiler needs --adb"),
+        ({"address": "h:1", "profiler": "p"}, "--profiler needs --adb or --no-agent"),
+        ({"adb": "x", "no_agent": True}, "--no-agent needs --ssh"),
         ({"adb": "x", "token_file": "t"}, "a phone over adb takes neither certificates nor tokens"),
     ],
 )

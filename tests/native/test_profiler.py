@@ -78,6 +78,7 @@ def test_each_run_adds_up_to_the_figures(profiler: Path, tmp_path: Path) -> None
         assert np.mean(ns) / 1000 == pytest.approx(figures["mean_us"], abs=1e-3)
     sums = np.sum([op["runs_ns"] for op in report["operators"]], axis=0)
     assert (sums <= whole["runs_ns"]).all()
+    assert len(whole["warmup_ns"]) == report["warmup"] == 5 and min(whole["warmup_ns"]) > 0
 
 
 def test_seeded_pattern_is_reproducible(profiler: Path, tmp_path: Path) -> None:

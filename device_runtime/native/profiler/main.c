@@ -193,7 +193,7 @@ static bool write_output(const char *path, const gs_io *io, const void *data) {
 
 typedef struct {
   void *buffers[2 * MAX_FILES];
-  uint64_t *op_ns, *total_ns; /* [runs][ops], [runs] */
+  uint64_t *op_ns, *total_ns; /* [runs and a row for warm-ups][ops], [warm-ups and runs] */
 } memory;
 
 static int finish(memory *m, gs_session *session, gs_model *model, int code) {
@@ -253,20 +253,16 @@ int main(int argc, char **argv) {
     if (i < n_in && a.n_inputs == 0) fill_pattern(&io, &state, m.buffers[i]);
     if (i < n_in && a.n_inputs != 0 && !read_input(a.inputs[i], &io, m.buffers[i])) return finish(&m, session, model, 1);
   }
-  m.op_ns = calloc((size_t)n_ops * a.runs + 1, sizeof *m.op_ns);
-  m.total_ns = calloc(a.runs, sizeof *m.total_ns);
+  m.op_ns = calloc((size_t)a.runs + 1, ((size_t)n_ops + 1) * sizeof *m.op_ns); /* calloc refuses products too large */
+  m.total_ns = calloc((size_t)a.warmup + a.runs, sizeof *m.total_ns);
   if (m.op_ns == NULL || m.total_ns == NULL) return fputs("error: out of memory\n", stderr), finish(&m, session, model, 1);
 
   const void *const *inputs = (const void *const *)m.buffers;
   void *const *outputs = m.buffers + n_in;
   for (uint32_t r = 0; r < a.warmup + a.runs && status == GS_OK; r++) {
-    if (r < a.warmup) {
-      status = gs_session_run(session, inputs, outputs, &error);
-      continue;
-    }
-    uint64_t before = now_ns();
-    status = gs_session_run_timed(session, inputs, outputs, m.op_ns + (size_t)(r - a.warmup) * n_ops, &error);
-    m.total_ns[r - a.warmup] = now_ns() - before;
+    uint64_t *row = m.op_ns + (size_t)(r < a.warmup ? a.runs : r - a.warmup) * n_ops, before = now_ns();
+    status = gs_session_run_timed(session, inputs, outputs, row, &error);
+    m.total_ns[r] = now_ns() - before;
   }
   if (status != GS_OK) {
     fprintf(stderr, "error: %s: %s\n", a.model, error.message);
@@ -286,7 +282,8 @@ int main(int argc, char **argv) {
               .threads = a.threads,
               .isa = (gs_isa)a.isa > gs_detect_isa() ? gs_detect_isa() : (gs_isa)a.isa,
               .op_ns = m.op_ns,
-              .total_ns = m.total_ns,
+              .warmup_ns = m.total_ns,
+              .total_ns = m.total_ns + a.warmup,
               .n_ops = n_ops};
   bool reported = a.json ? report_json(&r, model, session) : report_table(&r, model, session);
   if (!reported) fputs("error: out of memory\n", stderr);

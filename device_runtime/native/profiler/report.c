@@ -82,8 +82,9 @@ static void print_statistics(const statistics *s) {
   printf("\"median_us\": %.3f, \"min_us\": %.3f, \"p90_us\": %.3f, \"mean_us\": %.3f", s->median, s->min, s->p90, s->mean);
 }
 
-static void print_each(const uint64_t *ns, uint32_t n, uint32_t stride) {
-  for (uint32_t i = 0; i < n; i++) printf("%s%llu", i == 0 ? ", \"runs_ns\": [" : ",", (unsigned long long)ns[(size_t)i * stride]);
+static void print_each(const char *key, const uint64_t *ns, uint32_t n, uint32_t stride) {
+  printf(", \"%s\": [", key);
+  for (uint32_t i = 0; i < n; i++) printf("%s%llu", i == 0 ? "" : ",", (unsigned long long)ns[(size_t)i * stride]);
   putchar(']');
 }
 
@@ -98,7 +99,7 @@ bool report_json(const report *r, const gs_model *model, const gs_session *sessi
          r->model_bytes, gs_version(), gs_isa_name(r->isa), r->threads, gs_model_arena_bytes(model), gs_session_bytes(session),
          (double)r->load_ns / 1000.0, r->runs, r->warmup);
   print_statistics(&total);
-  if (r->each) print_each(r->total_ns, r->runs, 1);
+  if (r->each) print_each("warmup_ns", r->warmup_ns, r->warmup, 1), print_each("runs_ns", r->total_ns, r->runs, 1);
   printf("},\n \"operators\": [");
   for (uint32_t i = 0; i < r->n_ops; i++) {
     gs_op_info info;
@@ -111,7 +112,7 @@ bool report_json(const report *r, const gs_model *model, const gs_session *sessi
     printf(", \"kind\": \"%s\", \"pattern\": \"%s\", \"kernel\": \"%s\", \"dtype\": \"%s\", ", info.kind, info.pattern,
            info.kernel, dtype_name(info.dtype));
     print_statistics(&s);
-    if (r->each) print_each(r->op_ns + i, r->runs, r->n_ops);
+    if (r->each) print_each("runs_ns", r->op_ns + i, r->runs, r->n_ops);
     printf(", \"macs\": %llu, \"macs_executed\": %llu, \"weight_count\": %llu, \"weight_nonzero\": %llu, \"bytes_in\": %llu, "
            "\"bytes_out\": %llu, \"bytes_weights\": %llu, \"fused\": %s}",
            (unsigned long long)info.macs, (unsigned long long)info.macs_executed, (unsigned long long)info.weight_count,

@@ -12,8 +12,9 @@ typedef struct {
   uint32_t runs, warmup, threads, n_ops;
   gs_isa isa;
   bool each; /* JSON with every run */
-  const uint64_t *op_ns;    /* [runs][n_ops] */
-  const uint64_t *total_ns; /* [runs] */
+  const uint64_t *op_ns;     /* [runs][n_ops] */
+  const uint64_t *warmup_ns; /* [warmup] */
+  const uint64_t *total_ns;  /* [runs] */
 } report;
 
 /* Both write to standard output and return false when memory runs out. */

@@ -22,6 +22,7 @@ Examples:
   gossamer device flash model.goss -d pi
   gossamer device flash model.goss --root /mnt/sdcard/var/lib/gossamer
   gossamer device add pi --ssh pi@raspberrypi.local   (its agent on 127.0.0.1:50061 there, without TLS)
+  gossamer device add pi --ssh pi@raspberrypi.local --no-agent   (nothing to install there: by the static profiler)
   gossamer device add phone --adb R58M123ABC       (an Android phone, by the static profiler)
 
 \b
@@ -33,7 +34,8 @@ Exit codes besides those of 'gossamer --help': 9 signature refused, 17 unreachab
 
 @click.group("device", epilog=_EPILOG)
 def command() -> None:
-    """Flash, run and profile bundles on devices: by their gossamer-agent, on a mounted card, or on a phone over adb."""
+    """Flash, run and profile bundles on devices: by their gossamer-agent, on a mounted card, or without an agent, on a
+    phone over adb or a board over ssh."""
 
 
 @command.command("add", epilog="\b\nExample:\n  gossamer device add pi --address raspberrypi.local:50061\n")
@@ -45,7 +47,13 @@ def command() -> None:
 )
 @click.option("--ssh", default="", help="Its agent through ssh to [USER@]HOST; --address is then as seen there.")
 @click.option("--ssh-config", type=PATH, help="With --ssh: ssh's configuration file.")
-@click.option("--profiler", type=PATH, help="With --adb: the static gossamer-profile for it. [default: as built here]")
+@click.option("--no-agent", is_flag=True, help="With --ssh: no agent is there; the static profiler is pushed and run.")
+@click.option("--folder", default="", help="With --no-agent: where it and bundles go there. [default: ~/.gossamer]")
+@click.option(
+    "--profiler",
+    type=PATH,
+    help="With --adb or --no-agent: the static gossamer-profile for it. [default: the runtime's]",
+)
 @click.option("--ca", default="", help="Certificates to trust, a file or 'system'; turns TLS on.")
 @click.option("--cert", type=PATH, help="Our certificate.")
 @click.option("--key", type=PATH, help="Its private key.")
@@ -59,6 +67,8 @@ def add(
     serial: str,
     ssh: str,
     ssh_config: Path | None,
+    no_agent: bool,
+    folder: str,
     profiler: Path | None,
     ca: str,
     cert: Path | None,
@@ -76,7 +86,9 @@ def add(
     paths = {k: str(v.resolve()) for k, v in files.items() if v}
     if ca and ca != "system":
         ca = str(Path(ca).resolve())
-    place = book.Place(name, address=address, adb=serial, ssh=ssh, ca=ca, **paths).check()
+    place = book.Place(
+        name, address=address, adb=serial, ssh=ssh, no_agent=no_agent, folder=folder, ca=ca, **paths
+    ).check()
     info: dict[str, Any] = {}
     if not offline:
         with contextlib.closing(open_device(place)) as device:
@@ -85,7 +97,8 @@ def add(
     if as_json:
         print_json({"added": asdict(place), "info": info})
         return
-    click.echo(f"added {name}: {place.shown}" + (f" ({info['machine']}, {info['isa']})" if "isa" in info else ""))
+    known = ", ".join(info[key] for key in ("machine", "isa") if key in info)
+    click.echo(f"added {name}: {place.shown}" + (f" ({known})" if known else ""))
 
 
 @command.command("remove", epilog="\b\nExample:\n  gossamer device remove pi\n")
@@ -256,7 +269,7 @@ command.add_command(profile)
 @device_options
 @json_option
 def logs(limit: int, follow: bool, as_json: bool, **options: Any) -> None:
-    """Show the log of a device's agent; with --json one object a line."""
+    """Show the log of a device's agent; with --json one object a line. Devices without an agent have none."""
     import json
     from datetime import UTC, datetime
 

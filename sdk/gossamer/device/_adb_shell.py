@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 from gossamer._errors import UnreachableError
+from gossamer.device._shell import Done, Shell, execute, said
 
 _UNREACHED = ("device", "devices", "daemon", "connect", "closed", "transport")
-_TIMEOUT_S = 600.0
 
 
-class AdbShell:
+class AdbShell(Shell):
     """``adb -s SERIAL``.
 
     Raises:
@@ -21,69 +19,42 @@ class AdbShell:
     """
 
     def __init__(self, serial: str) -> None:
+        self.where = f"adb:{serial}"
         program = shutil.which("adb")
         if program is None:
             raise UnreachableError(
                 "adb is not installed",
-                where=f"adb:{serial}",
+                where=self.where,
                 hint="install Android's platform tools and put adb in PATH",
             )
         self._command = [program, "-s", serial]
-        self._where = f"adb:{serial}"
 
-    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run words on the device, each quoted; the exit code is the command's own.
-
-        Raises:
-            UnreachableError: the device does not answer.
-        """
-        return self.script(shlex.join(words))
-
-    def script(self, line: str) -> subprocess.CompletedProcess[str]:
-        """Run a line of the device's shell."""
+    def script(self, line: str) -> Done:
+        """See ``Shell``."""
         return self._adb("shell", line)
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file there.
-
-        Raises:
-            UnreachableError: it did not arrive.
-        """
-        done = self._adb("push", str(local), remote)
-        if done.returncode != 0:
-            raise UnreachableError(f"adb push failed: {_said(done)}", where=self._where)
+        """See ``Shell``; ``adb`` does not tell a device's refusal from a broken cable, so both are unreachable."""
+        self._copied(self._adb("push", str(local), remote), "push")
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file from there.
+        """See ``push``."""
+        self._copied(self._adb("pull", remote, str(local)), "pull")
 
-        Raises:
-            UnreachableError: it did not arrive.
-        """
-        done = self._adb("pull", remote, str(local))
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _copied(self, done: Done, verb: str) -> None:
         if done.returncode != 0:
-            raise UnreachableError(f"adb pull failed: {_said(done)}", where=self._where)
+            raise UnreachableError(f"adb {verb} failed: {said(done)}", where=self.where)
 
-    def _adb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        try:
-            done = subprocess.run(
-                [*self._command, *arguments],
-                capture_output=True, text=True, errors="replace", check=False,
-                stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as e:
-            raise UnreachableError(f"adb did not end within {_TIMEOUT_S:.0f} s", where=self._where) from e
-        except OSError as e:
-            raise UnreachableError(f"adb cannot be started: {e.strerror}", where=self._where) from e
-        said = done.stderr.strip()
+    def _adb(self, *arguments: str) -> Done:
+        done = execute([*self._command, *arguments], self.where)
+        text = done.stderr.strip()
         # adb's own refusals look like this ("adb: device 'x' not found"); those of a remote command do not
-        if done.returncode != 0 and said.startswith(("adb: ", "error: ")) and any(w in said for w in _UNREACHED):
+        if done.returncode != 0 and text.startswith(("adb: ", "error: ")) and any(w in text for w in _UNREACHED):
             raise UnreachableError(
-                said.splitlines()[0], where=self._where,
+                text.splitlines()[0], where=self.where,
                 hint="'adb devices' lists what is attached; allow debugging on the device's screen",
             )  # fmt: skip
         return done
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return lines[-1] if lines else f"exit code {done.returncode}"

@@ -15,6 +15,7 @@ from gossamer_runtime import _trust
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOGIN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_FOLDER = re.compile(r"/[^\0\n\r]{0,4000}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
@@ -22,10 +23,11 @@ _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 class Place:
     """How to reach a device: ``address`` (HOST:PORT) by gRPC, ``root``, the slot folder of a mounted card, ``adb``, a
     phone's serial number, or ``ssh``, [USER@]HOST as ssh takes it; ``address`` is then the agent's as seen from there.
+    ``no_agent``: there is none behind ssh, and ``folder`` there takes the static profiler and bundles.
 
     ``ca``: certificates that the device's must come from (turns TLS on; "system": those of this machine).
     ``cert`` and ``key``: who we are. ``token_file``: a file that holds a token. ``profiler``: the static profiler for
-    the phone. ``ssh_config``: ssh's configuration. All are paths.
+    a device without an agent. ``ssh_config``: ssh's configuration. All are paths.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Place:
     profiler: str = ""
     ssh: str = ""
     ssh_config: str = ""
+    no_agent: bool = False
+    folder: str = ""
 
     @property
     def shown(self) -> str:
@@ -47,7 +51,9 @@ class Place:
 
     @property
     def transport(self) -> str:
-        """``grpc``, ``ssh``, ``card`` or ``adb``."""
+        """``grpc``, ``ssh``, ``ssh-profiler`` (no agent there), ``card`` or ``adb``."""
+        if self.ssh and self.no_agent:
+            return "ssh-profiler"
         return "ssh" if self.ssh else "card" if self.root else "adb" if self.adb else "grpc"
 
     def check(self) -> Place:
@@ -72,8 +78,16 @@ class Place:
             raise InputError(f"{self.address!r} is not HOST:PORT", hint="such as raspberrypi.local:50061")
         if self.adb and not _SERIAL.fullmatch(self.adb):
             raise InputError(f"{self.adb!r} is not a serial number", hint="'adb devices' lists them")
-        if self.profiler and not self.adb:
-            raise InputError("--profiler needs --adb")
+        if self.no_agent and not self.ssh:
+            raise InputError("--no-agent needs --ssh", hint="a phone over adb and a card have none anyway")
+        if self.no_agent and (self.address or self.token_file):
+            raise InputError("--no-agent takes neither the agent's --address nor a token")
+        if self.folder and not self.no_agent:
+            raise InputError("--folder needs --no-agent", hint="an agent has its own --root")
+        if self.folder and not _FOLDER.fullmatch(self.folder):
+            raise InputError(f"{self.folder!r} is no absolute path", where="--folder")
+        if self.profiler and not (self.adb or self.no_agent):
+            raise InputError("--profiler needs --adb or --no-agent: an agent measures by itself")
         if bool(self.cert) != bool(self.key):
             raise InputError("--cert and --key need each other")
         if self.cert and not self.ca:

@@ -88,6 +88,10 @@ def open_device(place: Place) -> Device:
         from gossamer.device.adb import Adb
 
         return Adb(place)
+    if place.no_agent:
+        from gossamer.device.board import Board
+
+        return Board(place)
     if place.ssh:
         from gossamer.device.ssh import Ssh
 
