@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Coroutine
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from gossamer._proto.v1 import profile_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
 from gossamer.client import Client
 from gossamer_runtime import Session
+from gossamer_runtime.agent._profile_record import record
 from gossamer_runtime.agent._reasons import reason_of
+from gossamer_runtime.agent._trial import Facts
 from tests.services.fleet.fleetkit import World
 from tests.services.kit import download
 
@@ -140,35 +142,21 @@ class Device:
             if run.bundle_sha256:
                 async with self._server.world.device_channel(self._server.server, *self._member[1:]) as channel:
                     bundle = await download(registry_rpc.RegistryServiceStub(channel), run.bundle_sha256)
-            record = await asyncio.to_thread(measured, bundle, run.runs, run.warmup_runs)
-            record.machine.cpu = self._facts.cpu
+            made = await asyncio.to_thread(measured, bundle, run.runs, run.warmup_runs, self._facts)
         except GossamerError as e:
             sorry = pb.FailProfileRunRequest(name=run.name, failure_reason=reason_of(e)[0], failure_message=e.message)
             await fleet.FailProfileRun(sorry)
             return
         with contextlib.suppress(grpc.aio.AioRpcError):  # nobody waits for it any more
-            await fleet.CreateProfile(pb.CreateProfileRequest(profile=record, profile_run=run.name))
+            await fleet.CreateProfile(pb.CreateProfileRequest(profile=made, profile_run=run.name))
 
 
-def measured(bundle: bytes, runs: int, warmup: int) -> profile_pb2.ProfileRecord:
-    """A bundle's profile on this machine."""
+def measured(bundle: bytes, runs: int, warmup: int, facts: pb.DeviceFacts) -> profile_pb2.ProfileRecord:
+    """A bundle's profile on this machine, as an agent sends it."""
+    started = time.time()
     with Session(bundle) as session:
-        profile, manifest = session.profile(runs=runs, warmup=warmup), session.manifest
-    record = profile_pb2.ProfileRecord(
-        bundle_sha256=hashlib.sha256(bundle).hexdigest(),
-        model_name=manifest["name"],
-        model_version=manifest.get("version", ""),
-        init_us=profile.init_us,
-        warmup_runs=profile.warmup,
-        warmup_mean_us=profile.warmup_mean_us,
-        arena_bytes=profile.arena_bytes,
-        session_bytes=profile.session_bytes,
-        notes=profile.notes,
-        latency=profile_pb2.ProfileLatency(**asdict(profile.latency)),
-        machine=profile_pb2.ProfileMachine(
-            arch="aarch64", isa=profile.isa, threads=profile.threads, runtime_version="0.1.0", start_celsius=41.0
-        ),
-        ops=[profile_pb2.ProfileOp(**{k: v for k, v in asdict(op).items() if v is not None}) for op in profile.ops],
-    )
-    record.start_time.GetCurrentTime()
-    return record
+        figures, manifest = session.profile(runs=runs, warmup=warmup).to_json(), session.manifest
+    figures["machine"] |= {"start_celsius": 41.0, "end_celsius": None}
+    opened = Facts(manifest["name"], manifest.get("version", ""), 0)
+    made = record(figures, hashlib.sha256(bundle).hexdigest(), opened, facts, started)
+    return profile_pb2.ProfileRecord.FromString(made.SerializeToString())

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from gossamer.client import DeviceProfile, FleetDevice, ProfileRun
 
 
-@click.command("profile", epilog="\b\nExample:\n  gossamer device profile -d pi --runs 100\n")
+_EPILOG = """\b
+Examples:
+  gossamer device profile -d pi --runs 100
+  gossamer device profile --any cpu=cortex-a76 --wait 10m
+  gossamer device profile --any site=lab --bundle person/1.4.0 --json > new.json   (see 'gossamer profile compare')
+"""
+
+
+@click.command("profile", epilog=_EPILOG)
 @click.option("--runs", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Timed inferences.")
 @click.option("--warmup", type=click.IntRange(0, 100_000), default=5, show_default=True, help="Inferences before them.")
 @click.option("-i", "--input", "source", type=PATH, help="A picture or array. [default: random input]")
@@ -134,9 +142,9 @@ def _profile_any(
     def progress(run: ProfileRun) -> None:
         if run.state == "WAITING":
             what = version_text(run.version) if run.version else "what it runs"
-            say(f"asked it to profile {what}: {run.runs} runs after {run.warmup_runs} warm-up runs")
+            say(f"asked it to profile {what} ({run.runs} runs after {run.warmup_runs}): its next heartbeat tells it")
         elif run.state == "RUNNING":
-            say("it heard of it")
+            say("it heard")
 
     with (
         client_of(**server) as client,

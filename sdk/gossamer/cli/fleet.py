@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  gossamer fleet token --label site=lab --out pi.token   (on the device: gossamer-agent enroll --token-file pi.token)
+  gossamer fleet token --label site=lab --out pi.token   (see gossamer-agent enroll --help)
   gossamer fleet list cpu=cortex-a76,site!=lab
   gossamer fleet set 3f0c... person/1.4.0
   gossamer fleet rollout start person/1.4.0 site=lab --stage 10:1h --stage 100 --wait

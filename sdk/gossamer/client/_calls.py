@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import grpc
 
-from gossamer.client._errors import from_call
+from gossamer.client._errors import distrusted, from_call
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def lost(error: grpc.aio.AioRpcError) -> bool:
     """Whether the answer was lost or nobody was there, so that a call that changes nothing twice may be made again."""
     # What grpc.aio raises, with a code of its own, where a connection breaks while it writes to a stream.
     broke = error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
-    return broke or error.code() in _LOST
+    return not distrusted(error) and (broke or error.code() in _LOST)
 
 
 @dataclass(frozen=True)

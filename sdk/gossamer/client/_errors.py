@@ -72,8 +72,14 @@ def from_status(status: status_pb2.Status) -> RemoteError:
     )
 
 
+def distrusted(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the server's certificate is of nobody that the client trusts: another try ends like this one."""
+    return "CERTIFICATE_VERIFY_FAILED" in (error.details() or "")
+
+
 def from_call(error: grpc.aio.AioRpcError, address: str) -> GossamerError:
-    """The error of a call: :class:`UnreachableError` where no server answered, else :class:`RemoteError`."""
+    """The error of a call: :class:`UnreachableError` where no server answered, :class:`AccessError` where it is not
+    trusted, else :class:`RemoteError`."""
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS:
             status = status_pb2.Status()
@@ -83,8 +89,16 @@ def from_call(error: grpc.aio.AioRpcError, address: str) -> GossamerError:
                 break
             return from_status(status)
     details = error.details() or ""
+    if distrusted(error):
+        return AccessError(
+            f"the server's certificate is not trusted: {details.rpartition('CERTIFICATE_VERIFY_FAILED: ')[2]}",
+            where=address,
+            hint="give the certificate of the authority that signed it (ca)",
+        )
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return UnreachableError(
-            f"the service does not answer: {details}", where=address, hint="is `gossamer serve` running there?"
+            f"the service does not answer: {details}",
+            where=address,
+            hint="is `gossamer serve` running there, and does it ask for TLS?",
         )
     return RemoteError(details or error.code().name, code=error.code().name)
