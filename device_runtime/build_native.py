@@ -105,6 +105,8 @@ TARGETS = {
         ),
     ]
 }
+PROFILERS = tuple(t.name for t in TARGETS.values() if t.kind == "program")
+"""Static programs for devices, which wheels carry."""
 # The same programs around check/ instead of profiler/: every micro-kernel against plain sums, on each machine.
 CHECKS = {
     t.name: t

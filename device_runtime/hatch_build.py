@@ -1,4 +1,7 @@
-"""Wheel hook: builds the native core with zig, into the wheel or beside the sources of an editable install."""
+"""Wheel hook: builds the native core with zig, into the wheel or beside the sources of an editable install.
+
+Wheels also carry the static profilers of every machine, which ``gossamer device`` pushes to phones and boards.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def _build_script(root: Path) -> ModuleType:
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Adds ``gossamer_runtime/_lib/libgossamer-<os>-<arch>.so`` and the wheel's platform tag."""
+    """Adds the wheel's platform tag and, in ``gossamer_runtime/_lib/``, ``libgossamer-<os>-<arch>.so`` and the programs
+    ``gossamer-profile-<machine>``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Builds for this machine; ``GOSSAMER_TARGET`` names another target, for cross-built wheels."""
@@ -42,7 +46,11 @@ class NativeBuildHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_TAGS[target]}"
         if version != "editable":
-            build_data["force_include"][str(library)] = f"gossamer_runtime/_lib/{library.name}"
+            files = {library.name: library}
+            for name in script.PROFILERS:
+                program = script.build(name, output_dir=Path(self._folder.name) / name)
+                files[f"{program.name}-{name.removesuffix('-profiler')}"] = program
+            build_data["force_include"] |= {str(path): f"gossamer_runtime/_lib/{name}" for name, path in files.items()}
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Removes the temporary build."""

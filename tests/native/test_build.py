@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import gossamer_runtime
+from gossamer._errors import InputError, UnsupportedError
+from gossamer.device import _profilers
 from gossamer_runtime import _native
 from gossamer_runtime._version import __version__
 from tests.native.goss import core
@@ -86,18 +92,63 @@ def test_unknown_target_lists_the_known_ones(script: ModuleType) -> None:
         script.build("vax")
 
 
-@pytest.mark.slow
-def test_wheel_is_small_and_complete(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime's wheel for this machine."""
     _need_zig()
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed: pip install hatchling==1.33.0")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     done = subprocess.run(command, cwd=ROOT / "device_runtime", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.mark.slow
+def test_wheel_is_small_and_complete(wheel: Path) -> None:
     assert re.fullmatch(rf"gossamer_runtime-{re.escape(__version__)}-py3-none-manylinux_2_17_\w+\.whl", wheel.name)
-    assert wheel.stat().st_size < 3_000_000
-    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.stat().st_size < 1_500_000
+    archive = zipfile.ZipFile(wheel)
+    names = [name for name in archive.namelist() if name.startswith("gossamer_runtime/_lib/")]
+    programs = [f"gossamer_runtime/_lib/gossamer-profile-{m}" for m in _profilers.MACHINES]
+    assert len(names) == 4 and set(programs) < set(names)
     assert sum(name.startswith("gossamer_runtime/_lib/libgossamer-") for name in names) == 1
-    assert "gossamer_runtime/py.typed" in names
-    assert not [name for name in names if name.endswith((".c", ".h"))]
+    assert sum(archive.getinfo(name).compress_size for name in programs) < 700_000
+    assert "gossamer_runtime/py.typed" in archive.namelist()
+    assert not [name for name in archive.namelist() if name.endswith((".c", ".h"))]
+
+
+@pytest.mark.slow
+def test_installed_wheel_brings_the_profilers(script: ModuleType, wheel: Path, tmp_path: Path) -> None:
+    assert script.PROFILERS == ("x86_64-profiler", "aarch64-profiler", "armv7-profiler")
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    code = "from gossamer.device._profilers import *; print(*map(find, MACHINES), sep='\\n')"
+    # numpy from here; what an editable install adds to the path it adds to its own environment alone
+    paths = os.pathsep.join([str(ROOT / "sdk"), sysconfig.get_path("purelib")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    found = dict(zip(_profilers.MACHINES, map(Path, done.stdout.split()), strict=True))
+    for machine, path in found.items():
+        assert path.is_relative_to(tmp_path / "venv") and path.parts[-3:-1] == ("gossamer_runtime", "_lib")
+        built = script.build(f"{machine}-profiler", output_dir=tmp_path / machine)
+        assert path.read_bytes() == built.read_bytes()
+        assert _profilers.find(machine) == ROOT / "build" / "native" / f"{machine}-profiler" / "gossamer-profile"
+
+
+def test_no_profiler_for_a_machine_or_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsupportedError, match="there is no static profiler for vax"):
+        _profilers.find("vax")
+    (tmp_path / "gossamer_runtime").mkdir()
+    monkeypatch.setattr(gossamer_runtime, "__file__", str(tmp_path / "gossamer_runtime" / "__init__.py"))
+    with pytest.raises(InputError, match="lacks its static profilers") as lacking:
+        _profilers.find("armv7")
+    assert lacking.value.hint == "reinstall gossamer-runtime"
+    (tmp_path / "build_native.py").touch()
+    with pytest.raises(InputError, match="is not built") as unbuilt:
+        _profilers.find("armv7")
+    assert "--target armv7-profiler" in str(unbuilt.value.hint)
