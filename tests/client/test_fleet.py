@@ -7,6 +7,7 @@ import hashlib
 import threading
 import time
 
+import grpc
 import pytest
 
 from gossamer._errors import InputError
@@ -15,11 +16,14 @@ from gossamer.client import (
     Client,
     DeviceState,
     RemoteError,
+    Retry,
     RolloutState,
     RunState,
     Stage,
 )
 from gossamer.client._registry import resource
+
+QUICK = Retry(attempts=4, first_s=0.02, longest_s=0.1)
 
 
 @pytest.fixture
@@ -308,3 +312,49 @@ def until(true, seconds=10.0):
     while not (found := true()) and time.monotonic() < ends:
         time.sleep(0.02)
     return found
+
+
+class Losing:
+    """A stub whose first answer of each method is lost after the server gave it."""
+
+    def __init__(self, stub):
+        self._stub, self.lost = stub, []
+
+    def __getattr__(self, method):
+        async def made(request, **options):
+            answer = await getattr(self._stub, method)(request, **options)
+            if method not in self.lost:
+                self.lost.append(method)
+                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            return answer
+
+        return made
+
+
+def test_lost_answers_do_nothing_twice(fleet, bundles, tmp_path):
+    device = fleet.device(bundle=bundles("1"))
+    file = tmp_path / "lost.goss"
+    file.write_bytes(bundles("1"))
+
+    async def main():
+        async with AsyncClient(fleet.address, token=fleet.token, ca=fleet.ca, retry=QUICK) as client:
+            losing = client.fleet.stub = Losing(client.fleet.stub)
+            versions = client._versions._stub = Losing(client._versions._stub)
+            made = await client.publish(file, "lost", "1", channel="canary")
+            assert [v.name for v in await client.versions("lost")] == [made.name]
+            assert (await client.set_channel("lost", "canary", "1")).previous_version == ""
+            rollout = await client.fleet.start_rollout("lost/1")
+            assert [r.version for r in await client.fleet.rollouts()].count(made.name) == 1
+            await client.fleet.wait_rollout(rollout.name, timeout_s=20)
+            assert (await client.fleet.update(device.id, labels={"a": "b"})).labels == {"a": "b"}
+            profile = await client.fleet.profile(runs=2)
+            assert [p.name for p in await client.fleet.profiles(device=device.id)] == [profile.name]
+            assert (await client.fleet.device(device.id)).holder == ""
+            assert (await client.fleet.remove(device.id)).name == device.name
+            assert await client.fleet.devices() == []
+            assert {"AcquireDevice", "CreateProfileRun", "CreateRollout", "DeleteDevice", "UpdateDevice"} <= {
+                *losing.lost
+            }
+            assert {"CreateVersion", "UpdateChannel"} <= {*versions.lost}
+
+    asyncio.run(main())

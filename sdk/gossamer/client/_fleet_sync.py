@@ -22,7 +22,8 @@ class Run(Protocol):
 class Fleet:
     """``client.fleet``: the devices of a server, what they should run, and the profiles that they sent.
 
-    Methods, arguments and errors are those of :class:`gossamer.client.AsyncFleet`.
+    Methods, arguments and errors are those of :class:`gossamer.client.AsyncFleet`. Functions that are given are called
+    in the client's thread, not in the caller's.
     """
 
     def __init__(self, run: Run, fleet: AsyncFleet) -> None:
