@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from gossamer._errors import GossamerError
+from gossamer._errors import GossamerError, OutputError
 from gossamer._tables import bytes_text, columns
 from tools import fleet_chain as chain
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--local", action="store_true", help="leave the emulated device out")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in a new FOLDER and leave it there")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupted)
+    before = signal.signal(signal.SIGTERM, _interrupted)
     started = time.perf_counter()
     try:
         with _folder(options.keep) as folder:
@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started has been stopped", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f"\ndone in {time.perf_counter() - started:.1f} s; everything that was started has been stopped")
     return 0 if equal else 1
 
@@ -149,7 +151,10 @@ def _step(text: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True)
+        try:
+            keep.mkdir(parents=True)
+        except OSError as e:
+            raise OutputError(f"cannot make the folder: {e.strerror}", where=str(keep), hint="give a new one") from e
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="gossamer-fleet-") as folder:

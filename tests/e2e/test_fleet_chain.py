@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from gossamer._errors import SignatureError
+from gossamer._errors import OutputError, SignatureError
 from gossamer.bundle import keys
 from gossamer.client import Client, DeviceState, JobState
 from gossamer_runtime import Session
+from tools import demo_fleet
 from tools import fleet_chain as chain
+from tools.emulation import parts
 from tools.emulation.device import EmulatedDevice
 from tools.emulation.parts import UnavailableError
 
@@ -101,6 +103,25 @@ def test_chain_with_an_emulated_aarch64_device(tmp_path):
             assert any(op["kernel"].endswith("__neondot") for op in ops[1])
             table = chain.compare(mine, theirs)
             assert "__neondot" in table and f"isa={here.isa}" in table
+
+
+def test_the_demo_names_what_emulation_lacks_and_goes_on_without(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parts, "tool", _lacking)
+    with demo_fleet._emulated(tmp_path, None, None, "") as agent:
+        assert agent is None
+    assert capsys.readouterr().out == "skipped: the emulated device: qemu-aarch64-static is missing\n"
+
+
+def _lacking(name: str, *_: str) -> str:
+    raise UnavailableError(f"{name} is missing")
+
+
+def test_exit_codes_of_the_demo(tmp_path, monkeypatch, capsys):
+    for equal, code in ((True, 0), (False, 1)):
+        monkeypatch.setattr(demo_fleet, "run", lambda folder, emulated, equal=equal: equal)
+        assert demo_fleet.main([]) == code
+    assert demo_fleet.main(["--keep", str(tmp_path)]) == OutputError.exit_code
+    assert "cannot make the folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
