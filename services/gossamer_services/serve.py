@@ -60,6 +60,20 @@ def open_tokens(config: Config, clock: Callable[[], float] | None = None) -> Tok
     return TokenStore(engine, clock or (lambda: open_clock(config)()))
 
 
+def open_authority(config: Config) -> Authority:
+    """The authority of a fleet that was served from the data folder.
+
+    Raises:
+        SettingsError: none was, or the authority cannot be read.
+    """
+    folder = config.state.folder / "fleet"
+    if not (folder / "authority.crt").exists():
+        raise SettingsError(
+            "no fleet was served from this data folder", where=str(config.state.folder), hint="give the fleet's --data"
+        )
+    return Authority(folder, open_clock(config))
+
+
 async def serve(
     config: Config,
     services: Sequence[str] = SERVICES,
@@ -88,7 +102,8 @@ async def serve(
             hint=f"serve both, gossamer serve registry {services[0]}, or set upstream.registry",
         )
     own_port = "fleet" in services and config.server.device_authority is None  # the fleet's authority signs for it
-    check(config.server, device_tls=own_port)
+    identity = None if "fleet" in services else config.upstream.device_identity
+    check(config.server, device_tls=own_port or identity is not None)
     stop = stop or asyncio.Event()
     handler = logs.install(config.server.log_level, config.server.log_format)
     try:
@@ -105,7 +120,7 @@ async def serve(
                 stack.push_async_callback(registry.close)
                 served.append(registry.service())
             else:
-                registry = _remote_registry(config)
+                registry = _remote_registry(config, clock)
                 stack.callback(registry.upstream.close)
                 _warn(await asyncio.to_thread(registry.check, writes="optimizer" in services))
             if "optimizer" in services:
@@ -124,7 +139,9 @@ async def serve(
                 stack.push_async_callback(fleet.close)
                 served.append(fleet.service())
                 known = fleet.devices.known
-            elif config.upstream.fleet and config.server.device_bind:
+            elif identity is not None and config.server.device_bind:
+                device_tls = device_port.load(identity, _device_authority(config))
+            if "fleet" not in services and config.upstream.fleet and config.server.device_bind:
                 remote_fleet = _remote_fleet(config)
                 stack.callback(remote_fleet.upstream.close)
                 _warn(await asyncio.to_thread(remote_fleet.check))
@@ -164,15 +181,25 @@ def _registry(config: Config, folder: Path, clock: Clock) -> Registry:
     return Registry(blobs, Records(engine, blobs, clock), config.registry)
 
 
-def _remote_registry(config: Config) -> RemoteRegistry:
+def _remote_registry(config: Config, clock: Clock) -> RemoteRegistry:
     at = config.upstream
     upstream = Upstream("registry", at.registry, at.registry_token_file, at.registry_ca)
-    return RemoteRegistry(upstream, lease_s=at.lease_s, cache_s=at.cache_s)
+    return RemoteRegistry(upstream, lease_s=at.lease_s, cache_s=at.cache_s, clock=clock)
 
 
 def _remote_fleet(config: Config) -> RemoteFleet:
     at = config.upstream
     return RemoteFleet(Upstream("fleet", at.fleet, at.fleet_token_file, at.fleet_ca), cache_s=at.cache_s)
+
+
+def _device_authority(config: Config) -> Path:
+    if config.server.device_authority is None:
+        raise SettingsError(
+            "devices' certificates need the authority that signed them",
+            where="server.device_authority",
+            hint="copy fleet/authority.crt from the fleet's data folder here",
+        )
+    return config.server.device_authority
 
 
 def _warn(error: UpstreamError | None) -> None:

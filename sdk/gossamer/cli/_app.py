@@ -22,6 +22,7 @@ _COMMANDS = {
     "person": "Judge, run and train person detectors.",
     "serve": "Serve registry, optimizer and fleet over gRPC.",
     "tokens": "Make, list and revoke tokens of a server.",
+    "certificate": "Make the certificate of a registry's device port.",
     "device": "Flash, run and profile bundles on devices.",
     "fleet": "Enrol devices, roll versions out, see profiles.",
     "registry": "Push bundles to a server, list versions.",

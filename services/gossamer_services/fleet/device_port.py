@@ -24,6 +24,7 @@ from gossamer_services.fleet.authority import Authority, private_pem
 LIFETIME = datetime.timedelta(days=825)
 """How long the certificate is good for; a start makes another when less than half of it is left."""
 
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -33,14 +34,17 @@ def names(settings: ServerSettings) -> list[str]:
     Raises:
         SettingsError: one of ``server.device_names`` is neither an address nor a host's name.
     """
-    for name in settings.device_names:
-        if not (_is_address(name) or _HOST.fullmatch(name)):
-            raise SettingsError(
-                f"{name!r} is neither an IP address nor the name of a host", where="server.device_names"
-            )
+    check_names(settings.device_names, "server.device_names")
     own = [socket.gethostname()] if _HOST.fullmatch(socket.gethostname()) else []
     found = [*(settings.device_names or ("localhost", "127.0.0.1", "::1", *own)), host_of(settings.device_address)]
     return sorted({name for name in found if name})
+
+
+def check_names(wanted: Sequence[str], where: str) -> None:
+    """Raise SettingsError unless each is an IP address or the name of a host."""
+    for name in wanted:
+        if not (_is_address(name) or _HOST.fullmatch(name)):
+            raise SettingsError(f"{name!r} is neither an IP address nor the name of a host", where=where)
 
 
 def identity(authority: Authority, folder: Path, wanted: Sequence[str]) -> DeviceTls:
@@ -59,12 +63,12 @@ def identity(authority: Authority, folder: Path, wanted: Sequence[str]) -> Devic
         raise SettingsError(
             f"the certificate of the devices' port cannot be read: {e.strerror}", where=str(path)
         ) from e
-    pair = _usable(kept, authority, wanted) or _make(path, authority, wanted)
+    pair = _usable(kept, authority, wanted) or make(path, authority, wanted)
     return DeviceTls(*pair, authority.certificate)
 
 
 def _usable(kept: bytes, authority: Authority, wanted: Sequence[str]) -> tuple[bytes, bytes] | None:
-    private, begin, certificate = kept.partition(b"-----BEGIN CERTIFICATE-----")
+    private, begin, certificate = kept.partition(_BEGIN)
     try:
         found = x509.load_pem_x509_certificate(begin + certificate)
         found.verify_directly_issued_by(authority.issuer)
@@ -78,7 +82,32 @@ def _usable(kept: bytes, authority: Authority, wanted: Sequence[str]) -> tuple[b
     return private, begin + certificate
 
 
-def _make(path: Path, authority: Authority, wanted: Sequence[str]) -> tuple[bytes, bytes]:
+def load(path: Path, authority: Path) -> DeviceTls:
+    """Key and certificate that :func:`make` wrote, on the machine of a registry that runs apart from the fleet.
+
+    Raises:
+        SettingsError: one of the files cannot be read, or ``path`` does not hold both.
+    """
+    try:
+        private, begin, certificate = path.read_bytes().partition(_BEGIN)
+        roots = authority.read_bytes()
+    except OSError as e:
+        raise SettingsError(f"the file cannot be read: {e.strerror}", where=str(e.filename)) from e
+    if b"PRIVATE KEY" not in private or not begin:
+        raise SettingsError(
+            "no private key and certificate in PEM, in this order",
+            where=str(path),
+            hint="`gossamer certificate` makes it, where the fleet's data are",
+        )
+    return DeviceTls(private, begin + certificate, roots)
+
+
+def make(path: Path, authority: Authority, wanted: Sequence[str]) -> tuple[bytes, bytes]:
+    """Make key and certificate, which names ``wanted``, and write both into a file; returns them in PEM.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     ends = authority.now() + LIFETIME
     server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

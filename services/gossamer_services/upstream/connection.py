@@ -160,7 +160,7 @@ class Upstream:
             return UpstreamError(
                 Code.UNAVAILABLE,
                 self._unreachable,
-                f"the {self.name} does not answer: {error.message}",
+                error.message.replace("the service", f"the {self.name}", 1),
                 where=self.address,
                 hint="try again later",
             )

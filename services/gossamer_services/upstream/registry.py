@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,10 +36,13 @@ class RemoteRegistry:
         upstream: the connection.
         lease_s: seconds for which the registry keeps a blob after :meth:`use` or :meth:`put`.
         cache_s: seconds for which :meth:`version` and :meth:`name_of` may be behind.
+        clock: Unix time in seconds, for leases.
     """
 
-    def __init__(self, upstream: Upstream, *, lease_s: float, cache_s: float) -> None:
-        self.upstream, self.lease_s = upstream, lease_s
+    def __init__(
+        self, upstream: Upstream, *, lease_s: float, cache_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.upstream, self.lease_s, self._clock = upstream, lease_s, clock
         self._stub = upstream.stub(rpc.RegistryServiceStub)
         self._versions: Recent[Version] = Recent(cache_s)
         self._names: Recent[str] = Recent(cache_s)
@@ -68,7 +72,7 @@ class RemoteRegistry:
     def use(self, digest: str) -> bool:
         """Whether a blob is there; if it is, the registry keeps it for ``lease_s`` from now on, by a lease."""
         until = Timestamp()
-        until.FromSeconds(int(time.time() + self.lease_s))
+        until.FromSeconds(int(self._clock() + self.lease_s))
         try:
             self.upstream.call(self._stub.LeaseBlob, pb.LeaseBlobRequest(sha256=digest, owner=OWNER, expire_time=until))
         except ServiceError as e:

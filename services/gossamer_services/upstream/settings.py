@@ -36,5 +36,9 @@ class UpstreamSettings(Section):
     """File with a token of that fleet, scope read, as registry_token_file."""
     fleet_ca: Path | None = None
     """As registry_ca, for the fleet."""
+    device_identity: Path | None = None
+    """PEM file with key and certificate that the device_bind of a registry apart from the fleet shows, signed by the
+    fleet's authority, which is what devices trust (`gossamer certificate` makes it, where the fleet's data are);
+    server.device_authority is then the fleet's authority.crt. Unset: it shows server.tls_certificate."""
     cache_s: Seconds = 10.0
     """Seconds for which versions, and whether a device is enrolled, are not asked again."""
