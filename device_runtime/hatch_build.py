@@ -1,10 +1,12 @@
 """Wheel hook: builds the native core with zig, into the wheel or beside the sources of an editable install.
 
-Wheels also carry the static profilers of every machine, which ``gossamer device`` pushes to phones and boards.
+Wheels also carry the static profilers of every machine, which ``gossamer device`` pushes to phones and boards;
+compressed, for most who install the runtime push none.
 """
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import sys
@@ -30,7 +32,7 @@ def _build_script(root: Path) -> ModuleType:
 
 class NativeBuildHook(BuildHookInterface[Any]):
     """Adds the wheel's platform tag and, in ``gossamer_runtime/_lib/``, ``libgossamer-<os>-<arch>.so`` and the programs
-    ``gossamer-profile-<machine>``."""
+    ``gossamer-profile-<machine>.gz``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Builds for this machine; ``GOSSAMER_TARGET`` names another target, for cross-built wheels."""
@@ -49,7 +51,9 @@ class NativeBuildHook(BuildHookInterface[Any]):
             files = {library.name: library}
             for name in script.PROFILERS:
                 program = script.build(name, output_dir=Path(self._folder.name) / name)
-                files[f"{program.name}-{name.removesuffix('-profiler')}"] = program
+                packed = program.with_name(f"{program.name}-{name.removesuffix('-profiler')}.gz")
+                packed.write_bytes(gzip.compress(program.read_bytes(), 9, mtime=0))
+                files[packed.name] = packed
             build_data["force_include"] |= {str(path): f"gossamer_runtime/_lib/{name}" for name, path in files.items()}
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

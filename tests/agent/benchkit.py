@@ -13,13 +13,13 @@ from gossamer.device import _profilers
 from tests.agent.fake_device import MACHINES
 
 
-def need(machine: str) -> Path:
+def need(machine: str) -> bytes:
     """The static profiler of a machine, or a skip that says what is missing."""
     emulator = MACHINES[machine].emulator
     if emulator and shutil.which(emulator) is None:
         pytest.skip(f"{emulator} is not installed: apt-get install qemu-user-static")
     try:
-        return _profilers.find(machine)
+        return _profilers.load(machine)
     except InputError as e:
         pytest.skip(str(e))
 

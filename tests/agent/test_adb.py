@@ -44,7 +44,7 @@ def test_life(cli, phone, files, machine):
     assert added.code == 0 and added.out == f"added phone: adb:PHONE1 ({MACHINES[machine].abi})\n"
     assert cli("device", "list", "--json").json["devices"][0]["transport"] == "adb"
     life(cli, files, phone / "tmp/gossamer")
-    assert (phone / "tmp/gossamer/gossamer-profile").read_bytes() == program.read_bytes()
+    assert (phone / "tmp/gossamer/gossamer-profile").read_bytes() == program
     info = cli("device", "info", "--json").json
     assert (info["machine"], info["host"], info["system"]) == (MACHINES[machine].abi, "Fake 1", "Android 14")
 
@@ -115,7 +115,8 @@ def test_a_phone_without_a_profiler_for_it(cli, phone, files):
     ran = cli("device", "flash", files[0])
     assert ran.code == 4 and "there is no static profiler for riscv64" in ran.err
     (phone / "machine").write_text("x86_64")
-    wrong = need("aarch64")
+    wrong = phone / "wrong"
+    wrong.write_bytes(need("aarch64"))
     assert cli("device", "add", "phone", "--adb", "PHONE1", "--profiler", wrong).code == 0
     ran = cli("device", "flash", files[0])
     assert ran.code == 18 and "the device cannot start the profiler" in ran.err

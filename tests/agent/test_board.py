@@ -40,7 +40,7 @@ def test_life(cli, own, sshd, files, folder):
     assert added.code == 0 and added.out == "added pi: ssh:device (x86_64)\n", added.err
     assert cli("device", "list", "--json").json["devices"][0]["transport"] == "ssh-profiler"
     life(cli, files, folder)
-    assert (folder / "gossamer-profile").read_bytes() == program.read_bytes()
+    assert (folder / "gossamer-profile").read_bytes() == program
     info = cli("device", "info", "--json").json
     assert (info["root"], info["machine"]) == (str(folder), "x86_64") and info["system"].startswith("Linux ")
 
@@ -54,7 +54,7 @@ def test_run_and_profile(cli, own, files, folder, work, tmp_path, machine, isa):
     with serve(as_machine(machine, folder)) as server:
         assert add(cli, server, folder).out == f"added pi: ssh:device ({MACHINES[machine].uname})\n"
         assert cli("device", "flash", files[0]).code == 0
-        assert (folder / "gossamer-profile").read_bytes() == program.read_bytes()
+        assert (folder / "gossamer-profile").read_bytes() == program
         measures(cli, work, files[0], isa, tmp_path)
 
 
@@ -74,7 +74,9 @@ def test_what_fails_leaves_the_one_before(cli, own, sshd, files, folder, tmp_pat
     assert add(cli, sshd, folder, "--profiler", crashing).code == 0
     ran = cli("device", "flash", two)
     assert ran.code == 20 and "the profiler ended with code 139" in ran.err
-    assert add(cli, sshd, folder, "--profiler", need("aarch64")).code == 0
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(need("aarch64"))
+    assert add(cli, sshd, folder, "--profiler", wrong).code == 0
     ran = cli("device", "flash", two)
     assert ran.code == 18 and "the device cannot start the profiler" in ran.err
     assert slots(cli) == [("a", "active", "1"), ("b", "empty", None)]

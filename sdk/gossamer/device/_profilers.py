@@ -3,6 +3,8 @@ sources."""
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 import gossamer_runtime
@@ -12,12 +14,12 @@ MACHINES = ("aarch64", "armv7", "x86_64")
 """What it is built for."""
 
 
-def find(machine: str) -> Path:
+def load(machine: str) -> bytes:
     """The program for one of ``MACHINES``.
 
     Raises:
         UnsupportedError: there is none for that machine.
-        InputError: it is not built in this source tree.
+        InputError: it is not built in this source tree, or the package is not whole.
     """
     if machine not in MACHINES:
         raise UnsupportedError(
@@ -25,9 +27,14 @@ def find(machine: str) -> Path:
             hint=f"there is: {', '.join(MACHINES)}",
         )
     package = Path(gossamer_runtime.__file__).parent
-    shipped = package / "_lib" / f"gossamer-profile-{machine}"
+    shipped = package / "_lib" / f"gossamer-profile-{machine}.gz"
     if shipped.is_file():
-        return shipped
+        try:
+            return gzip.decompress(shipped.read_bytes())
+        except (OSError, EOFError, zlib.error) as e:
+            raise InputError(
+                f"the static profiler cannot be read: {e}", where=str(shipped), hint="reinstall gossamer-runtime"
+            ) from e
     built = package.parents[1] / "build" / "native" / f"{machine}-profiler" / "gossamer-profile"
     if not (package.parent / "build_native.py").is_file():
         raise InputError(
@@ -38,4 +45,4 @@ def find(machine: str) -> Path:
             "the static profiler is not built", where=str(built),
             hint=f"python -m tools.build_native --target {machine}-profiler, or --profiler FILE when it is added",
         )  # fmt: skip
-    return built
+    return built.read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from gossamer._errors import UnsupportedError
 from gossamer.device import _profilers
@@ -36,12 +35,12 @@ class Adb(Workbench):
         model, abi, release = self._told
         return {"host": model, "machine": abi, "system": f"Android {release}".strip()}
 
-    def profiler(self) -> Path:
+    def profiler(self) -> bytes:
         """See ``Workbench``."""
         abi = self._told[1]
         if abi not in _MACHINES:
             raise UnsupportedError(f"there is no static profiler for {abi or 'an unknown ABI'}", where=self._where)
-        return _profilers.find(_MACHINES[abi])
+        return _profilers.load(_MACHINES[abi])
 
     @functools.cached_property
     def _told(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from gossamer._errors import SlotError, UnsupportedError
 from gossamer.device import _profilers
@@ -38,12 +37,12 @@ class Board(Workbench):
         _, host, machine, system = self._told
         return {"host": host, "machine": machine, "system": system}
 
-    def profiler(self) -> Path:
+    def profiler(self) -> bytes:
         """See ``Workbench``."""
         machine = self._told[2]
         if machine not in _MACHINES:
             raise UnsupportedError(f"there is no static profiler for {machine}", where=self._where)
-        return _profilers.find(_MACHINES[machine])
+        return _profilers.load(_MACHINES[machine])
 
     @functools.cached_property
     def _told(self) -> list[str]:

@@ -59,8 +59,8 @@ class Workbench(ABC):
         """``host``, ``machine``, ``system`` as the device names them."""
 
     @abstractmethod
-    def profiler(self) -> Path:
-        """The static profiler of this machine's files that runs there.
+    def profiler(self) -> bytes:
+        """The static profiler that runs there.
 
         Raises:
             UnsupportedError: there is none for that machine.
@@ -241,23 +241,21 @@ class Workbench(ABC):
         """Run the profiler on a slot: its JSON and the raw outputs."""
         words = [self._program, self._file(slot), "--json", "--runs", str(runs), "--warmup", str(warmup)]
         words += ["--verify", entry["key"], *["--each"] * each]
+        for i, data in enumerate(inputs):
+            there = f"{self.folder}/input{i}.raw"
+            self._push(data, there)
+            words += ["--input", there]
+        for i in range(outputs):
+            words += ["--output", f"{self.folder}/output{i}.raw"]
+        done = self._shell.call(*words)
+        if done.returncode != 0:
+            self._failed(done.returncode, said(done), trial)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError as e:
+            raise SlotError(f"the profiler's answer is no JSON: {e}", where=self._where) from e
+        raw = []
         with tempfile.TemporaryDirectory() as folder:
-            for i, data in enumerate(inputs):
-                local = Path(folder, f"input{i}.raw")
-                local.write_bytes(data)
-                there = f"{self.folder}/input{i}.raw"
-                self._shell.push(local, there)
-                words += ["--input", there]
-            for i in range(outputs):
-                words += ["--output", f"{self.folder}/output{i}.raw"]
-            done = self._shell.call(*words)
-            if done.returncode != 0:
-                self._failed(done.returncode, said(done), trial)
-            try:
-                found: dict[str, Any] = json.loads(done.stdout)
-            except ValueError as e:
-                raise SlotError(f"the profiler's answer is no JSON: {e}", where=self._where) from e
-            raw = []
             for i in range(outputs):
                 local = Path(folder, f"output{i}.raw")
                 self._shell.pull(f"{self.folder}/output{i}.raw", local)
@@ -278,22 +276,26 @@ class Workbench(ABC):
 
     def _prepare(self) -> None:
         """The folder, and the profiler for the device's machine in it."""
-        program = Path(self._place.profiler) if self._place.profiler else self.profiler()
-        if not program.is_file():
-            raise InputError("there is no such profiler", where=str(program))
+        program = _read(self._place.profiler) if self._place.profiler else self.profiler()
         made = self._shell.call("mkdir", "-p", self.folder)
         if made.returncode != 0:
             raise SlotError(f"cannot make the folder: {said(made)}", where=f"{self._where}:{self.folder}")
-        sha = hashlib.sha256(program.read_bytes()).hexdigest()
+        sha = hashlib.sha256(program).hexdigest()
         if self._digest(self._program) != sha:
             new = f"{self._program}.new"  # renamed into place: the old one may be running
-            self._shell.push(program, new)
+            self._push(program, new)
             self._same(new, sha)
             done = self._shell.script(
                 f"chmod 755 {shlex.quote(new)} && mv {shlex.quote(new)} {shlex.quote(self._program)}"
             )
             if done.returncode != 0:
                 raise SlotError(f"cannot place the profiler: {said(done)}", where=f"{self._where}:{self._program}")
+
+    def _push(self, data: bytes, remote: str) -> None:
+        with tempfile.NamedTemporaryFile() as local:
+            local.write(data)
+            local.flush()
+            self._shell.push(Path(local.name), remote)
 
     def _same(self, file: str, sha256: str) -> None:
         if self._digest(file) != sha256:
@@ -323,10 +325,7 @@ class Workbench(ABC):
 
     def _write(self, record: records.Record) -> None:
         new = f"{self._record_file}.new"
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder, "record.json")
-            local.write_text(records.encode(record), encoding="utf-8")
-            self._shell.push(local, new)
+        self._push(records.encode(record).encode(), new)
         done = self._shell.script(f"sync; mv {shlex.quote(new)} {shlex.quote(self._record_file)} && sync")
         if done.returncode != 0:
             raise SlotError(f"cannot write the record: {said(done)}", where=f"{self._where}:{self._record_file}")
@@ -348,3 +347,10 @@ class Workbench(ABC):
 
     def _file(self, slot: str) -> str:
         return f"{self.folder}/{slot}.goss"
+
+
+def _read(profiler: str) -> bytes:
+    try:
+        return Path(profiler).read_bytes()
+    except OSError as e:
+        raise InputError(f"the profiler cannot be read: {e.strerror}", where=profiler) from e
