@@ -14,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 
 import grpc
+from click.testing import CliRunner
 
 from gossamer._proto.v1 import registry_pb2, registry_pb2_grpc
+from gossamer.cli._app import app
 from gossamer.client import Client, Retry
 from gossamer_services.common.database import open_database
 from gossamer_services.common.tokens import TABLES, TokenStore
@@ -30,6 +32,17 @@ def free_port() -> int:
 
 def bearer(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
+
+
+def identity(folder: Path, *names: str) -> list[str]:
+    """Settings of a registry that shows devices a certificate of the fleet in ``folder``."""
+    file = folder / "registry.pem"
+    arguments = ["certificate", *names, "-o", str(file), "--data", str(folder / "fleet")]
+    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert (ran.exit_code, file.stat().st_mode & 0o777) == (0, 0o600)
+    authority = ran.output.strip()
+    assert authority == str(folder / "fleet" / "fleet" / "authority.crt")
+    return [f'upstream.device_identity="{file}"', f'server.device_authority="{authority}"']
 
 
 class Alone:

@@ -15,6 +15,7 @@ _EPILOG = """\b
 Examples:
   gossamer serve                                   (all of them on 127.0.0.1:50551)
   gossamer serve registry --data /srv/gossamer
+  gossamer serve optimizer --set upstream.registry=HOST:PORT    (the registry runs elsewhere)
   gossamer serve --print-config > gossamer.yaml    (every setting and its meaning)
   gossamer serve --config gossamer.yaml --set server.log_format=text
 

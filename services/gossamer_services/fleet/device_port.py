@@ -86,20 +86,37 @@ def load(path: Path, authority: Path) -> DeviceTls:
     """Key and certificate that :func:`make` wrote, on the machine of a registry that runs apart from the fleet.
 
     Raises:
-        SettingsError: one of the files cannot be read, or ``path`` does not hold both.
+        SettingsError: one of the files cannot be read, ``path`` does not hold both, the certificate ended, or it is of
+            another authority, which devices would not trust.
     """
+    again = "`gossamer certificate` makes it, where the fleet's data are"
     try:
         private, begin, certificate = path.read_bytes().partition(_BEGIN)
         roots = authority.read_bytes()
     except OSError as e:
         raise SettingsError(f"the file cannot be read: {e.strerror}", where=str(e.filename)) from e
-    if b"PRIVATE KEY" not in private or not begin:
-        raise SettingsError(
-            "no private key and certificate in PEM, in this order",
-            where=str(path),
-            hint="`gossamer certificate` makes it, where the fleet's data are",
-        )
+    try:
+        serialization.load_pem_private_key(private, None)
+        found = x509.load_pem_x509_certificate(begin + certificate)
+    except (ValueError, TypeError) as e:
+        raise SettingsError("no private key and certificate in PEM, in this order", where=str(path), hint=again) from e
+    try:
+        issuers = x509.load_pem_x509_certificates(roots)
+    except ValueError as e:
+        raise SettingsError("no certificate in PEM", where=str(authority)) from e
+    if not any(_issued(found, issuer) for issuer in issuers):
+        raise SettingsError("the certificate is not of server.device_authority", where=str(path), hint=again)
+    if found.not_valid_after_utc <= datetime.datetime.now(datetime.UTC):
+        raise SettingsError(f"the certificate ended at {found.not_valid_after_utc}", where=str(path), hint=again)
     return DeviceTls(private, begin + certificate, roots)
+
+
+def _issued(found: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        found.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def make(path: Path, authority: Authority, wanted: Sequence[str]) -> tuple[bytes, bytes]:

@@ -23,9 +23,9 @@ class UpstreamSettings(Section):
     registry_ca: Path | None = None
     """Certificates, in PEM, of the authority that signed the registry's; unset: the system's authorities, and on
     loopback no encryption."""
-    registry_device_address: Address = ""
-    """host:port of that registry's device_bind as devices reach it, which the fleet tells them; empty: they are told to
-    read bundles where they call the fleet."""
+    registry_device_address: Annotated[str, Field(pattern=r"^(\S*:[0-9]{1,5})?$")] = ""
+    """host:port of that registry's device_bind as devices reach it, which the fleet tells them; :port on the host where
+    they call the fleet; empty: they are told to read bundles where they call the fleet."""
     lease_s: Annotated[float, Field(ge=60, le=90 * 86400)] = 7 * 86400.0
     """Seconds for which the optimizer asks that registry to keep what its jobs refer to. It asks again when half of
     them are over, so that an optimizer may be away for half of this time and lose nothing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -19,23 +18,13 @@ import gossamer
 from gossamer._proto.v1 import fleet_pb2, fleet_pb2_grpc, registry_pb2, registry_pb2_grpc
 from gossamer.cli._app import app
 from gossamer_services.common.errors import ServiceError, SettingsError
-from tests.services.alone import free_port
+from tests.services.alone import free_port, identity
+from tests.services.common.certificates import Authority
 from tests.services.fleet.fleetkit import certificate_request
 from tests.services.kit import download, refused, served, upload
 from tests.shellkit import PLAIN, small_network
 
 Code = grpc.StatusCode
-
-
-def identity(folder: Path, *names: str) -> list[str]:
-    """Settings of a registry that shows devices a certificate of the fleet in ``folder``."""
-    file = folder / "registry.pem"
-    arguments = ["certificate", *names, "-o", str(file), "--data", str(folder / "fleet")]
-    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert (ran.exit_code, file.stat().st_mode & 0o777) == (0, 0o600)
-    authority = ran.output.strip()
-    assert authority == str(folder / "fleet" / "fleet" / "authority.crt")
-    return [f'upstream.device_identity="{file}"', f'server.device_authority="{authority}"']
 
 
 class Device:
@@ -135,6 +124,11 @@ def test_wrong_identities(tmp_path):
     refuses(SettingsError, "the file cannot be read: No such file", 'upstream.device_identity="/no"', authority)
     certificate = authority.partition("=")[2]
     refuses(SettingsError, "no private key and certificate", f"upstream.device_identity={certificate}", authority)
+    other = tmp_path / "other.crt"
+    other.write_bytes(b"none")
+    refuses(SettingsError, "no certificate in PEM", pem, f"server.device_authority={other}")
+    other.write_bytes(Authority("other").certificate)
+    refuses(SettingsError, "not of server.device_authority", pem, f"server.device_authority={other}")
     asyncio.run(serve(pem, authority))
     for name in ("a b", "-x", ""):
         arguments = ["certificate", "-o", str(tmp_path / "x"), "--data", str(tmp_path / "fleet"), "--", name]
