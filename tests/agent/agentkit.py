@@ -62,13 +62,17 @@ def agent(root: Path, *options: str, host: str = "127.0.0.1") -> Iterator[Agent]
 
 
 class CuttingProxy:
-    """Forwards to a port and breaks each connection after ``allow`` bytes from the client."""
+    """Forwards to a port and breaks each connection after ``allow`` bytes from the client, or, ``down``, to it.
 
-    def __init__(self, port: int, allow: int) -> None:
-        self._port, self._allow = port, allow
+    ``port`` and ``allow`` may be set later; connections that are there keep what they have.
+    """
+
+    def __init__(self, port: int, allow: int, *, down: bool = False) -> None:
+        self.target, self.allow, self._down = port, allow, down
         self.cuts = 0
         self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self.port = self._server.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -81,11 +85,12 @@ class CuttingProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            threading.Thread(target=self._back, args=(server, client), daemon=True).start()
-            left = self._allow
-            while left and (data := client.recv(min(left, 4096))):
-                server.sendall(data)
+        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            limited, free = (server, client) if self._down else (client, server)
+            threading.Thread(target=self._forward, args=(free, limited), daemon=True).start()
+            left = self.allow
+            while left and (data := limited.recv(min(left, 4096))):
+                free.sendall(data)
                 left -= len(data)
             if not left:
                 self.cuts += 1
@@ -94,10 +99,10 @@ class CuttingProxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
-    def _back(server: socket.socket, client: socket.socket) -> None:
+    def _forward(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := server.recv(65536):
-                client.sendall(data)
+            while data := source.recv(65536):
+                sink.sendall(data)
 
 
 def rss_bytes(pid: int) -> int:

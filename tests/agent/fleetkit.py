@@ -25,7 +25,7 @@ QUICK = ("fleet.heartbeat_s=0.2", "fleet.held_heartbeat_s=0.1", "fleet.rollout_c
 
 
 class Fleet:
-    """``gossamer serve registry fleet`` on loopback; ``start`` and ``stop`` it as often as wanted, on the same ports."""
+    """``gossamer serve registry fleet`` on loopback; ``start`` and ``stop`` it as often as wanted, on its ports."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         self.folder, self.overrides = folder, (*QUICK, *overrides)

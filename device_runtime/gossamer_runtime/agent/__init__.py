@@ -11,6 +11,17 @@ opens what the agent committed::
 
 from __future__ import annotations
 
-from gossamer_runtime.agent._slots import active_bundle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gossamer_runtime.agent._slots import active_bundle as active_bundle
 
 __all__ = ["active_bundle"]
+
+
+def __getattr__(name: str) -> Any:  # later, so that the agent's process decides first what is loaded: see _lean
+    if name != "active_bundle":
+        raise AttributeError(f"module 'gossamer_runtime.agent' has no attribute {name!r}")
+    from gossamer_runtime.agent._slots import active_bundle
+
+    return active_bundle

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -10,7 +12,8 @@ from gossamer_runtime.agent import _certificate
 from gossamer_runtime.agent._address import split
 from gossamer_runtime.agent._certificate import Certificate
 
-_FETCH_SECONDS = 5.0
+_FETCH_SECONDS = 10.0
+_FETCH = "import ssl, sys; h, p, t = sys.argv[1:]; print(ssl.get_server_certificate((h, int(p)), timeout=float(t)))"
 
 
 def problem(now: datetime, certificates: Mapping[str, Certificate]) -> str:
@@ -28,12 +31,15 @@ def problem(now: datetime, certificates: Mapping[str, Certificate]) -> str:
 
 
 def server_certificate(address: str) -> Certificate | None:
-    """The certificate that a server shows, unverified; None when it shows none."""
-    import ssl
+    """The certificate that a server shows, unverified; None when it shows none.
 
-    with contextlib.suppress(OSError, ValueError):
-        host, port = split(address, "")
-        return _certificate.parse(ssl.get_server_certificate((host, port), timeout=_FETCH_SECONDS))
+    Asked for in a process of its own: Python's ssl would stay in the agent's memory (see ``_lean``).
+    """
+    host, port = split(address, "")
+    command = [sys.executable, "-c", _FETCH, host, str(port), str(_FETCH_SECONDS)]
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=3 * _FETCH_SECONDS, check=True)
+        return _certificate.parse(done.stdout)
     return None
 
 

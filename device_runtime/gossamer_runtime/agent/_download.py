@@ -10,7 +10,7 @@ from gossamer_runtime.agent._reasons import ServerError, ServerUnreachableError
 from gossamer_runtime.agent._upload import Upload, Uploads
 from gossamer_runtime.agent._watch import Watch
 
-_PIECES = (0, 1 << 18, 1 << 16, 1 << 14)
+_PIECES = (0, 1 << 18, 1 << 16, 1 << 14, 1 << 12)
 """Bytes asked for at a time, 0: all. The registry's messages are large, and a connection that lives briefly carries
 none of them whole: each attempt without a message asks for less, and pieces that come well for more."""
 _GOOD = 16

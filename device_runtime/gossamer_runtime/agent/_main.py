@@ -12,6 +12,7 @@ from typing import Any
 
 from gossamer_runtime._errors import GossamerError, InputError, LibraryError, SlotError
 from gossamer_runtime._version import __version__
+from gossamer_runtime.agent._lean import lean
 
 DEFAULT_BIND = "127.0.0.1:50061"
 DEFAULT_ROOT = "/var/lib/gossamer"
@@ -147,6 +148,7 @@ def _need_grpc() -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    lean()
     _need_grpc()
     if not 1 <= options.threads <= 64:
         raise InputError(f"--threads must be from 1 to 64, not {options.threads}")

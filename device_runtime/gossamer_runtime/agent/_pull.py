@@ -40,7 +40,8 @@ from gossamer_runtime.agent._reasons import (
     reason_of,
 )
 
-FIRST_WAIT_SECONDS = 1.0
+VISIT_WAIT_SECONDS, TRY_WAIT_SECONDS = 1.0, 0.2
+"""First waits after a visit that failed, and after an update that broke off."""
 MOST_WAIT_SECONDS = 300.0
 REMOVED_SECONDS = 3600.0
 """A device that its fleet removed asks so rarely whether that was a mistake."""
@@ -84,7 +85,8 @@ class Pull:
         self._facts_told = False
         self._interval = _INTERVAL_SECONDS
         self._heard = -1e9  # when the last heartbeat was answered
-        self._visits, self._tries = (Backoff(FIRST_WAIT_SECONDS, MOST_WAIT_SECONDS) for _ in range(2))
+        self._visits = Backoff(VISIT_WAIT_SECONDS, MOST_WAIT_SECONDS)
+        self._tries = Backoff(TRY_WAIT_SECONDS, MOST_WAIT_SECONDS)
         self._try_at = self._renew_at = 0.0  # not before
         self._download: Download | None = None
         self._progress: float | None = None  # of an update that goes on
