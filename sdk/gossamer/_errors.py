@@ -25,7 +25,8 @@
     └── AccessError          23   the token or certificate is missing, wrong, or not good for this call
 
 A service's refusal (``gossamer.client.RemoteError``) takes the number of what its reason stands for: 9 a signature, 8 a
-bundle, 18, 20, 21 and 22 what a device said, 23 who calls, 17 no answer in time, 10 other requests that cannot be met.
+bundle, 18, 20, 21 and 22 what a device said, 23 who calls, 17 no answer in time, 4 a service that is not served there,
+and 10 other requests that cannot be met.
 
 Those that the runtime raises too are defined there (``gossamer_runtime._errors``), so that one ``except`` catches both.
 

@@ -22,6 +22,7 @@ from gossamer.client import (
     Stage,
 )
 from gossamer.client._registry import resource
+from tests.services.kit import served
 
 QUICK = Retry(attempts=4, first_s=0.02, longest_s=0.1)
 
@@ -312,6 +313,21 @@ def until(true, seconds=10.0):
     while not (found := true()) and time.monotonic() < ends:
         time.sleep(0.02)
     return found
+
+
+def test_a_fleet_without_a_registry_knows_no_channels(tmp_path):
+    async def main():
+        elsewhere = "upstream.registry=127.0.0.1:1"
+        async with (
+            served(tmp_path / "data", elsewhere, services=("fleet",)) as server,
+            AsyncClient(f"127.0.0.1:{server.port}", retry=QUICK) as client,
+        ):
+            with pytest.raises(RemoteError) as caught:
+                await client.fleet.start_rollout("a@canary")
+            assert (caught.value.code, caught.value.exit_code) == ("UNIMPLEMENTED", 4)
+            assert caught.value.hint.endswith("give NAME/VERSION")
+
+    asyncio.run(main())
 
 
 class Losing:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import re
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from gossamer_runtime.agent._main import main
 from tests.agent.fleetkit import fleet as serving
@@ -59,3 +68,38 @@ def test_from_token_to_comparison(cli, work, bundles, other_key, tmp_path, monke
             assert cli("fleet", "rollout", "back", name, "--wait", "--timeout", "60").code == 0
             assert cli("fleet", "remove", device["name"]).code == 0
         assert cli(*any_).code == 10
+
+
+PROGRAMS = {"gossamer": "gossamer", "gossamer-agent": "gossamer_runtime.agent._main"}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme(work, tmp_path):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.M | re.S)
+    (block,) = [b for b in blocks if "gossamer fleet" in b]
+    for port in ("50551", "50552"):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            block = block.replace(port, str(free.getsockname()[1]))
+    lines = [line.removeprefix("$ ").partition("#")[0].strip() for line in block.splitlines()]
+    address = re.search(r"localhost:\d+", block)[0]
+    shutil.copy(work.bundle, tmp_path / "model.goss")
+    environment = {**os.environ, "GOSSAMER_SERVER": address, "GOSSAMER_HOME": str(work.home)}
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((tmp_path / "log").open("w"))
+        for line in lines:
+            program, _, rest = line.partition(" ")
+            command = f"exec {sys.executable} -m {PROGRAMS[program]} {rest}"
+            if line.startswith("gossamer serve"):
+                command += f" --bind {address} --set fleet.heartbeat_s=0.5"
+            elif program == "gossamer-agent" and "enroll" not in rest:
+                command += " --bind 127.0.0.1:0 --port-file port"
+            options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": log, "text": True}
+            ran = subprocess.Popen(command, shell=True, **options)
+            stack.enter_context(ran)
+            stack.callback(ran.kill)
+            if line.startswith("gossamer serve"):
+                assert ran.stdout.readline().startswith("serving ")
+            elif "--port-file" not in command:
+                assert ran.wait(60) == 0, f"{line}\n{(tmp_path / 'log').read_text()}"
+    assert json.loads((tmp_path / "lab.json").read_text())["model"] == "small"

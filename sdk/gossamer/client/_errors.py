@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from gossamer._errors import AccessError, GossamerError, InputError, UnreachableError
+from gossamer._errors import AccessError, GossamerError, InputError, UnreachableError, UnsupportedError
 from gossamer_runtime.agent._reasons import class_of
 
 _DETAILS = "grpc-status-details-bin"
@@ -19,6 +19,7 @@ _EXIT_CODES = {
     "PERMISSION_DENIED": AccessError.exit_code,
     "UNAVAILABLE": UnreachableError.exit_code,
     "DEADLINE_EXCEEDED": UnreachableError.exit_code,
+    "UNIMPLEMENTED": UnsupportedError.exit_code,
     "INVALID_ARGUMENT": InputError.exit_code,
     "NOT_FOUND": InputError.exit_code,
     "ALREADY_EXISTS": InputError.exit_code,

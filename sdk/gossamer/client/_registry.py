@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from gossamer._errors import InputError
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc
+from gossamer.client._errors import RemoteError
 from gossamer.client._link import Link
 
 _NAME = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
@@ -115,7 +116,14 @@ class Versions:
     async def pinned(self, name: str) -> str:
         """Resource name of a version; of the one that a channel names now, where ``name`` is a channel's."""
         full = resource(name)
-        return full if "/versions/" in full else (await self.get(full)).name
+        if "/versions/" in full:
+            return full
+        try:
+            return (await self.get(full)).name
+        except RemoteError as e:
+            if e.code == "UNIMPLEMENTED":
+                e.hint = "this server has no registry to say what a channel names: give NAME/VERSION"
+            raise
 
     async def newest(self, bundle: str, limit: int) -> list[Version]:
         """Versions, newest first."""
