@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--local", action="store_true", help="leave the emulated device out")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in a new FOLDER and leave it there")
     options = parser.parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _interrupted)
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
     started = time.perf_counter()
     try:
         with _folder(options.keep) as folder:
@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ninterrupted; everything that was started has been stopped", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     print(f"\ndone in {time.perf_counter() - started:.1f} s; everything that was started has been stopped")
     return 0 if equal else 1
 

@@ -33,6 +33,7 @@ ARM = "cpu=cortex-a76"
 """Selects the emulated device among those of the fleet, by what it says of itself."""
 _AGENT = ("-m", "gossamer_runtime.agent._main")
 _START_SECONDS = 120.0
+"""For whatever an emulated device has to do before it answers; on an idle machine it takes five."""
 _RUN_SECONDS = 60.0
 """For one inference of an emulated device on a busy machine; the agent's own 10 s suit a Raspberry Pi."""
 
@@ -104,9 +105,12 @@ def enroll(device: EmulatedDevice, client: Client, address: str) -> FleetDevice:
     options = ["--root", device.inside(device.folder / "slots"), "--fleet", address]
     options += ["--token-file", device.inside(token)]
     command = device.python(*_AGENT, "enroll", *options)
-    done = subprocess.run(
-        command, env=device.environment, capture_output=True, text=True, timeout=_START_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, env=device.environment, capture_output=True, text=True, timeout=_START_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as e:
+        raise UnreachableError(f"gossamer-agent enroll took longer than {_START_SECONDS:g} s", where=address) from e
     if done.returncode != 0:
         raise GossamerError(f"gossamer-agent enroll ended with {done.returncode}: {done.stderr.strip()}")
     (found,) = client.fleet.devices(ARM)
@@ -168,7 +172,10 @@ def roll_out(client: Client, version: str, progress: Callable[[Rollout], None] |
         GossamerError: they do not.
     """
     started = client.fleet.start_rollout(version, ARM)
-    ended = client.fleet.wait_rollout(started.name, progress=progress, timeout_s=_START_SECONDS)
+    try:
+        ended = client.fleet.wait_rollout(started.name, progress=progress, timeout_s=_START_SECONDS)
+    except TimeoutError as e:
+        raise UnreachableError(f"the rollout goes on still after {_START_SECONDS:g} s", where=started.name) from e
     if ended.state != "COMPLETED":
         raise GossamerError(f"the rollout is {ended.state}: {ended.message}", where=ended.name)
     return ended
