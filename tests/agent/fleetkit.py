@@ -25,10 +25,14 @@ QUICK = ("fleet.heartbeat_s=0.2", "fleet.held_heartbeat_s=0.1", "fleet.rollout_c
 
 
 class Fleet:
-    """``gossamer serve registry fleet`` on loopback; ``start`` and ``stop`` it as often as wanted, on its ports."""
+    """``gossamer serve registry fleet`` on loopback; ``start`` and ``stop`` it as often as wanted, on its ports.
 
-    def __init__(self, folder: Path, *overrides: str) -> None:
+    ``device_bind``: False for none. ``authority``: of the server's certificate, where it has one.
+    """
+
+    def __init__(self, folder: Path, *overrides: str, device_bind: bool = True, authority: bytes | None = None) -> None:
         self.folder, self.overrides = folder, (*QUICK, *overrides)
+        self.device_bind, self._authority = device_bind, authority
         self.port = self.device_port = 0
         self.start()
 
@@ -37,7 +41,12 @@ class Fleet:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)))
         self._thread.start()
         assert ready.wait(20)
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.use_local_subchannel_pool", 1)])
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if self._authority:
+            credentials = grpc.ssl_channel_credentials(self._authority)
+            self._channel = grpc.secure_channel(self.address, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(self.address, options)
         self.fleet = rpc.FleetServiceStub(self._channel)
         self.registry = registry_rpc.RegistryServiceStub(self._channel)
 
@@ -48,7 +57,9 @@ class Fleet:
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        ports = (f"server.bind=127.0.0.1:{self.port}", f"server.device_bind=127.0.0.1:{self.device_port}")
+        ports = [f"server.bind=127.0.0.1:{self.port}"]
+        if self.device_bind:
+            ports.append(f"server.device_bind=127.0.0.1:{self.device_port}")
         services = ("registry", "fleet")
         async with served(self.folder, *self.overrides, *ports, services=services) as server:
             self.port, self.device_port = server.port, server.device_port
@@ -105,8 +116,8 @@ def wait(read: Callable, until: Callable, seconds: float = 20):
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, *overrides: str) -> Iterator[Fleet]:
-    made = Fleet(folder, *overrides)
+def fleet(folder: Path, *overrides: str, **options) -> Iterator[Fleet]:
+    made = Fleet(folder, *overrides, **options)
     try:
         yield made
     finally:

@@ -64,14 +64,16 @@ def enroll(disk: Disk, at: Server, token: str) -> Identity:
         SlotError: the disk is full or failed.
         LibraryError: the package cryptography is missing.
     """
-    known = _identity.read(disk)
+    known, request = _identity.read(disk), _identity.read_request(disk)
+    if known is not None and request is not None and request.key == known.key:
+        _identity.write(disk, known)  # its end was not seen: a power cut or a failing disk
+        return known
     if known is not None:
         raise InputError(
             f"this device is enrolled as {known.device} at {known.fleet}",
             where="--root",
             hint="'gossamer-agent forget' lets it enroll anew",
         )
-    request = _identity.read_request(disk)
     digest = hashlib.sha256(token.encode()).hexdigest()
     if request is None or (request.fleet, request.token_sha256) != (at.fleet, digest):
         key, csr = _make_key()
