@@ -22,6 +22,7 @@ from gossamer.client import (
     Stage,
 )
 from gossamer.client._registry import resource
+from tests.agent.fleetkit import fleet as serving
 from tests.services.kit import served
 
 QUICK = Retry(attempts=4, first_s=0.02, longest_s=0.1)
@@ -261,6 +262,28 @@ def test_a_held_device_is_waited_for(fleet, client):
     with pytest.raises(RemoteError) as caught, client.fleet.acquire("cpu=none"):
         pass
     assert (caught.value.reason, caught.value.exit_code) == ("NO_SUCH_DEVICE", 10)
+
+
+def test_waiting_for_a_device_survives_a_restart_of_the_server(tmp_path, capsys):
+    with serving(tmp_path / "data") as served_here:
+        name = served_here.enroll(tmp_path / "slots", capsys)
+        patient = Retry(attempts=100, first_s=0.02, longest_s=0.1)
+        with Client(served_here.address, retry=patient) as holder, Client(served_here.address, retry=patient) as other:
+            with holder.fleet.acquire(hold_s=60):
+                got, waits = [], threading.Event()
+
+                def wait():
+                    with other.fleet.acquire(waiting=lambda _found: waits.set()) as lease:
+                        got.append(lease.device.name)
+
+                thread = threading.Thread(target=wait)
+                thread.start()
+                assert waits.wait(10)
+                served_here.stop()
+                served_here.start()
+                assert not got
+            thread.join(20)
+            assert got == [name] and holder.fleet.device(name).holder == ""
 
 
 def test_a_device_comes_back_whatever_happens(fleet, client):

@@ -153,6 +153,9 @@ def test_rollouts(call, fleet, pushed):
     halted = ran.json["rollout"]["name"]
     assert "halted: 1 of 1 devices failed\n" in call("fleet", "rollout", "show", halted).out
     assert call("fleet", "rollout", "start", "ro-cli/1", "site=lab").code == 10
+    assert call("fleet", "rollout", "resume", halted, "--wait").code == 20
+    ran = call("fleet", "rollout", "resume", halted, "--failure-limit", "100", "--wait", "--timeout", "10", "--json")
+    assert (ran.code, ran.json["rollout"]["state"], ran.json["rollout"]["failed_devices"]) == (0, "COMPLETED", 1)
     ran = call("fleet", "rollout", "back", halted, "--wait", "--timeout", "10")
     assert ran.code == 0 and "rolled back" in ran.out
 

@@ -144,7 +144,7 @@ def _profile_any(
             what = version_text(run.version) if run.version else "what it runs"
             say(f"asked it to profile {what} ({run.runs} runs after {run.warmup_runs}): its next heartbeat tells it")
         elif run.state == "RUNNING":
-            say("it heard")
+            say("it heard, and profiles")
 
     with (
         client_of(**server) as client,

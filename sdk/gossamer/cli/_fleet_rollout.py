@@ -158,17 +158,21 @@ def pause(name: str, as_json: bool, **server: Any) -> None:
         _tell(client.fleet.pause(name), as_json)
 
 
-@rollout.command("resume", epilog="\b\nExample:\n  gossamer fleet rollout resume 5d1e... --wait\n")
+@rollout.command("resume", epilog="\b\nExample:\n  gossamer fleet rollout resume 5d1e... --failure-limit 20 --wait\n")
 @click.argument("name")
+@click.option("--failure-limit", type=click.FloatRange(0, 100), help="A new limit, in percent. [default: as it was]")
 @_wait
 @_timeout
 @server_options
 @json_option
-def resume(name: str, waits: bool, timeout_s: float | None, as_json: bool, **server: Any) -> int:
-    """Go on with a rollout that was paused, or halted."""
+def resume(
+    name: str, failure_limit: float | None, waits: bool, timeout_s: float | None, as_json: bool, **server: Any
+) -> int:
+    """Go on with a rollout that was paused, or halted: then with a new limit, for the old one halts it again."""
     _check(waits, timeout_s)
     with client_of(**server) as client:
-        return _end(client, client.fleet.resume(name), waits, timeout_s, as_json)
+        found = client.fleet.resume(name, failure_limit_percent=failure_limit)
+        return _end(client, found, waits, timeout_s, as_json)
 
 
 @rollout.command("back", epilog="\b\nExample:\n  gossamer fleet rollout back 5d1e...\n")

@@ -56,10 +56,13 @@ command.add_command(rollout)
 def token(labels: tuple[str, ...], ttl: float, out: Path | None, as_json: bool, **server: Any) -> None:
     """Make a token with which one device enrols, once. The server keeps its hash: it is shown this once."""
     from gossamer import _atomic
+    from gossamer._errors import OutputError
 
     wanted = {key: value for key, value in labels_of(labels).items() if value is not None}
     if out is not None:
         _atomic.check_target(out)
+        if out.exists():
+            raise OutputError("the file exists already", where=str(out), hint="choose another name")
     with client_of(**server) as client:
         made = client.fleet.enrollment_token(wanted, lifetime_s=ttl)
     if out is not None:

@@ -160,11 +160,19 @@ class AsyncFleet:
 
     async def pause(self, name: str) -> Rollout:
         """Reach no more devices until :meth:`resume`."""
-        return await self._set_state(name, pb.ROLLOUT_STATE_PAUSED)
+        return await self._change_rollout(pb.Rollout(name=name, state=pb.ROLLOUT_STATE_PAUSED), ["state"])
 
-    async def resume(self, name: str) -> Rollout:
-        """Go on with a rollout that was paused or halted."""
-        return await self._set_state(name, pb.ROLLOUT_STATE_ACTIVE)
+    async def resume(self, name: str, *, failure_limit_percent: float | None = None) -> Rollout:
+        """Go on with a rollout that was paused or halted.
+
+        Args:
+            failure_limit_percent: a new limit. One that halted halts again at once under the limit that it passed.
+        """
+        wanted, paths = pb.Rollout(name=name, state=pb.ROLLOUT_STATE_ACTIVE), ["state"]
+        if failure_limit_percent is not None:
+            wanted.failure_limit_percent = failure_limit_percent
+            paths.append("failure_limit_percent")
+        return await self._change_rollout(wanted, paths)
 
     async def roll_back(self, name: str) -> Rollout:
         """Give every device that was reached what it was to run before."""
@@ -255,9 +263,9 @@ class AsyncFleet:
         request = pb.UpdateDeviceRequest(device=device, update_mask=FieldMask(paths=paths))
         return device_of((await self.link.call(self.stub.UpdateDevice, request)).device)
 
-    async def _set_state(self, name: str, state: pb.RolloutState) -> Rollout:
-        wanted = pb.Rollout(name=_named("rollouts", name), state=state)
-        request = pb.UpdateRolloutRequest(rollout=wanted, update_mask=FieldMask(paths=["state"]))
+    async def _change_rollout(self, wanted: pb.Rollout, paths: list[str]) -> Rollout:
+        wanted.name = _named("rollouts", wanted.name)
+        request = pb.UpdateRolloutRequest(rollout=wanted, update_mask=FieldMask(paths=paths))
         return rollout_of((await self.link.call(self.stub.UpdateRollout, request)).rollout)
 
 

@@ -94,9 +94,9 @@ class Fleet:
         """Reach no more devices until :meth:`resume`."""
         return self._run(self._fleet.pause(name))
 
-    def resume(self, name: str) -> Rollout:
-        """Go on with a rollout that was paused or halted."""
-        return self._run(self._fleet.resume(name))
+    def resume(self, name: str, *, failure_limit_percent: float | None = None) -> Rollout:
+        """Go on with a rollout that was paused, or halted: then with a new limit."""
+        return self._run(self._fleet.resume(name, failure_limit_percent=failure_limit_percent))
 
     def roll_back(self, name: str) -> Rollout:
         """Give every device that was reached what it was to run before."""
