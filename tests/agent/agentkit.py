@@ -10,22 +10,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
 class Agent:
-    """``gossamer-agent --root ROOT`` on a free port of loopback."""
+    """``gossamer-agent --root ROOT`` on a free port of loopback; ``prefix``: the command that runs it."""
 
-    def __init__(self, root: Path, *options: str, host: str = "127.0.0.1") -> None:
-        self.root, self.host, self.options = root, host, options
+    def __init__(self, root: Path, *options: str, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        self.root, self.host, self.options, self.prefix = root, host, options, prefix
         self.port_file = root.with_name(root.name + ".port")
         self.log = root.with_name(root.name + ".log")
         self.start()
 
     def start(self) -> None:
         self.port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "gossamer_runtime.agent._main", "--root", str(self.root)]
+        command = [*self.prefix, sys.executable, "-m", "gossamer_runtime.agent._main", "--root", str(self.root)]
         command += ["--bind", f"{self.host}:0", "--port-file", str(self.port_file), *self.options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log)
@@ -53,8 +53,8 @@ class Agent:
 
 
 @contextlib.contextmanager
-def agent(root: Path, *options: str, host: str = "127.0.0.1") -> Iterator[Agent]:
-    made = Agent(root, *options, host=host)
+def agent(root: Path, *options: str, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> Iterator[Agent]:
+    made = Agent(root, *options, host=host, prefix=prefix)
     try:
         yield made
     finally:
@@ -69,7 +69,7 @@ class CuttingProxy:
 
     def __init__(self, port: int, allow: int, *, down: bool = False) -> None:
         self.target, self.allow, self._down = port, allow, down
-        self.cuts = 0
+        self.cuts = self.connections = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -82,6 +82,7 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._server.accept()
+                self.connections += 1
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

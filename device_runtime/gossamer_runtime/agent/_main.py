@@ -182,6 +182,8 @@ def _serve(options: argparse.Namespace) -> int:
             server, port = _server.listen(DeviceService(device, ring, options.trusted_key), options, made)
         if options.fleet:
             pull = _pull(device)
+        if options.port_file:
+            _tell_port(options.port_file, port)
     except BaseException:
         device.close()
         raise
@@ -190,9 +192,6 @@ def _serve(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     if server is not None:
         server.start()
-    if options.port_file:
-        with open(options.port_file, "w") as f:
-            f.write(f"{port}\n")
     slots = device.slots
     _log.info(
         "gossamer-agent %s serves %s %s; running: %s", __version__, options.root,
@@ -210,6 +209,14 @@ def _serve(options: argparse.Namespace) -> int:
     if ended is not None:
         ended.wait()
     return 0
+
+
+def _tell_port(path: str, port: int) -> None:
+    try:
+        with open(path, "w") as f:
+            f.write(f"{port}\n")
+    except OSError as e:
+        raise InputError(f"cannot write the port file: {e.strerror}", where=path, hint="--port-file") from e
 
 
 def _pull(device: Any) -> Any:
