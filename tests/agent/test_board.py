@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -15,6 +17,13 @@ from tests.agent.sshkit import own, serve, sshd
 
 __all__ = ["files", "own", "sshd"]
 FAKE = Path(__file__).with_name("fake_device.py")
+
+
+@pytest.fixture(autouse=True)
+def _shell(request):
+    account = pwd.getpwuid(os.geteuid())
+    if account.pw_shell.endswith(("/nologin", "/false")) and {"sshd", "folder"} & set(request.fixturenames):
+        pytest.skip(f"{account.pw_name} has no shell to log in to")
 
 
 @pytest.fixture
