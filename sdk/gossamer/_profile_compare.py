@@ -61,11 +61,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two profiles and their pairs of operators, in execution order."""
+    """Two profiles and their pairs of operators, in execution order.
+
+    ``rounds``: when they were measured by turns, both sides of each turn; ``a`` and ``b`` are then over all of them.
+    """
 
     a: Side
     b: Side
     pairs: tuple[Pair, ...]
+    rounds: tuple[tuple[Side, Side], ...] = ()
+
+    @property
+    def round_ratios(self) -> list[float | None]:
+        """B/A of the medians of whole inferences, by round."""
+        return [_ratio(a.median_us, b.median_us) for a, b in self.rounds]
 
     def table(self) -> str:
         """Operators, their sum, and whole inferences; times in microseconds, ratios B/A (below 1: B is faster)."""
@@ -119,6 +128,12 @@ class Comparison:
                 f"{letter}: {side.label}: {side.model}, isa={side.isa} threads={side.threads} runs={side.runs}"
             )
             lines += [f"   note: {note}" for note in side.notes]
+        if self.rounds:
+            lines += [
+                f"{len(self.rounds)} rounds, A and B by turns, every other one B first; times are medians over the "
+                "rounds (min us: the least, first run us: the first)",
+                f"B/A of the medians by round: {' '.join(map(_text, self.round_ratios))}",
+            ]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +156,15 @@ class Comparison:
             }
             for pair in self.pairs
         ]
-        return {**sides, "ratios": whole, "ops": ops}
+        found: dict[str, Any] = {**sides, "ratios": whole, "ops": ops}
+        if self.rounds:
+            found["rounds"] = {
+                "count": len(self.rounds),
+                "a_median_us": [a.median_us for a, _ in self.rounds],
+                "b_median_us": [b.median_us for _, b in self.rounds],
+                "median_ratio": self.round_ratios,
+            }
+        return found
 
 
 _WHOLE = (

@@ -24,4 +24,6 @@ def test_two_devices(cli, work, tmp_path, bundles, monkeypatch):
         assert a["runs"] == 12 and ran.json["ratios"]["median_ratio"] == b["median_us"] / a["median_us"]
         ran = cli("profile", "compare", bundle, "device:two", "--runs", 3)
         assert ran.code == 0 and f"A: {bundle}" in ran.out and "B: device:two" in ran.out
+        ran = cli("profile", "compare", bundle, "device:two", "--runs", 2, "--rounds", 3, "--json")
+        assert ran.code == 0 and ran.json["rounds"]["count"] == 3 and ran.json["b"]["runs"] == 6
     assert cli("profile", "compare", bundle, "device:two", "--runs", 1).code == 17

@@ -9,6 +9,7 @@ import pytest
 
 from gossamer._errors import InputError
 from gossamer._profile_compare import compare, parse
+from gossamer._profile_rounds import by_turns
 
 
 def _profile(listed: list[tuple[str, str, float]], **more: Any) -> str:
@@ -69,6 +70,80 @@ def test_files_and_bundles(cli, work, tmp_path):
     assert [op["a"]["name"] for op in ran.json["ops"]] == [op["b"]["name"] for op in ran.json["ops"]]
     text = cli("profile", "compare", work.bundle, work.bundle, "--runs", 2).out
     assert "A median us" in text and "sum of medians" in text and "runs until steady" in text
+
+
+def _by_turns(a: list[str], b: list[str], rounds: int) -> tuple[list[str], Any]:
+    """Who was asked when, and the comparison; each side answers with its texts in their order."""
+    asked: list[str] = []
+
+    def side(name: str, answers: list[str]) -> Any:
+        def measure() -> Any:
+            asked.append(name)
+            return parse(answers[asked.count(name) - 1], name)
+
+        return measure
+
+    return asked, by_turns(side("a", a), side("b", b), rounds)
+
+
+def _round(us: float, conv_us: float, **more: Any) -> str:
+    latency = {"runs": 4, "min_us": us / 2, "median_us": us, "p90_us": 2 * us}
+    return _profile([("Conv", "c", conv_us), ("Relu", "r", 1.0)], latency=latency, **more)
+
+
+def test_rounds_by_hand():
+    a = [_round(10.0, 8.0), _round(30.0, 6.0, notes=["cold", "hot"]), _round(14.0, 40.0)]
+    b = [_round(5.0, 4.0), _round(12.0, 2.0), _round(28.0, 1.0)]
+    asked, found = _by_turns(a, b, 3)
+    assert asked == list("abbaab")
+    assert (found.a.runs, found.a.min_us, found.a.median_us, found.a.p90_us) == (12, 5.0, 14.0, 28.0)
+    assert [(op.median_us, op.min_us) for op in found.a.ops] == [(8.0, 6.0), (1.0, 1.0)]
+    assert found.a.notes == ("hot", "cold") and found.a.runs_until_steady is None
+    assert found.pairs[0].ratio == 2.0 / 8.0 and found.round_ratios == [0.5, 0.4, 2.0]
+    value = found.to_json()
+    assert value["rounds"] == {
+        "count": 3, "a_median_us": [10.0, 30.0, 14.0], "b_median_us": [5.0, 12.0, 28.0],
+        "median_ratio": [0.5, 0.4, 2.0],
+    }  # fmt: skip
+    assert value["ratios"]["median_ratio"] == 12.0 / 14.0
+    assert "3 rounds, A and B by turns, every other one B first" in found.summary()
+    assert "B/A of the medians by round: 0.50 0.40 2.00" in found.summary()
+    assert "rounds" not in compare(found.a, found.b).to_json()
+
+
+def test_the_steady_state_of_rounds():
+    def warm(until: int | None, us: float) -> dict[str, Any]:
+        steady = {"steady_median_us": us, "steady_p90_us": 2 * us} if until is not None else {}
+        return {"warm_up": {"first_run_us": 10 * us, "runs_until_steady": until, **steady}}
+
+    steady = [_round(10.0, 1.0, **warm(2, 3.0)), _round(10.0, 1.0, **warm(7, 5.0))]
+    drifting = [_round(10.0, 1.0, **warm(2, 3.0)), _round(10.0, 1.0, **warm(None, 5.0))]
+    _, found = _by_turns(steady, drifting, 2)
+    a, b = found.a, found.b
+    assert (a.first_run_us, a.runs_until_steady, a.steady_median_us, a.steady_p90_us) == (30.0, 7, 4.0, 8.0)
+    assert (b.first_run_us, b.runs_until_steady, b.steady_median_us, b.steady_p90_us) == (30.0, None, None, None)
+
+
+def test_rounds_of_different_operators_are_refused():
+    changed = _profile([("Conv", "c", 1.0), ("Add", "r", 1.0)])
+    with pytest.raises(InputError, match="its operators are not the same in every round") as caught:
+        _by_turns([_round(1.0, 1.0)] * 2, [_round(1.0, 1.0), changed], 2)
+    assert caught.value.where == "b"
+
+
+def test_bundles_in_rounds(cli, work, tmp_path):
+    ran = cli("profile", "compare", work.bundle, work.bundle, "--runs", 3, "--rounds", 4, "--json")
+    assert ran.code == 0 and (ran.json["a"]["runs"], ran.json["b"]["runs"]) == (12, 12)
+    assert ran.json["rounds"]["count"] == 4 and len(ran.json["rounds"]["median_ratio"]) == 4
+    assert min(ran.json["rounds"]["a_median_us"]) >= ran.json["a"]["min_us"] > 0
+    assert "2 rounds, A and B by turns" in cli(
+        "profile", "compare", work.bundle, work.bundle, "--runs", 2, "--rounds", 2
+    ).out  # fmt: skip
+    saved = tmp_path / "p.json"
+    saved.write_text(_round(1.0, 1.0))
+    ran = cli("profile", "compare", work.bundle, saved, "--rounds", 2)
+    assert ran.code == 2 and f"{saved} is a saved profile" in ran.err
+    assert cli("profile", "compare", work.bundle, work.bundle, "--rounds", 0).code == 2
 
 
 def test_profile_itself_stays(cli, work, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ Examples:
   gossamer profile compare before.json after.json --json
   gossamer profile compare device:pi device:phone
   gossamer profile compare model.goss device:pi
+  gossamer profile compare dense.goss sparse.goss --rounds 5   (by turns: clocks drift)
 """
 
 
@@ -27,19 +30,35 @@ Examples:
 @click.argument("b")
 @click.option("--runs", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Timed inferences.")
 @click.option("--warmup", type=click.IntRange(0, 100_000), default=5, show_default=True, help="Inferences before them.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Measure A and B by turns, this many times each; for two sides that get measured.",
+)
 @session_options
 @json_option
-def command(a: str, b: str, runs: int, warmup: int, as_json: bool, **options: Any) -> None:
+def command(a: str, b: str, runs: int, warmup: int, rounds: int, as_json: bool, **options: Any) -> None:
     """Show two profiles side by side, operator by operator, with the ratio B/A of their medians.
 
     A and B are each a file of 'gossamer profile --json' (or of the static gossamer-profile --json), a bundle, which is
     measured on this machine, or device:NAME, a device that was added, which measures the bundle it runs. --runs and
-    --warmup are for what gets measured; the other options for bundles measured here.
+    --warmup are for what gets measured, --runs in every round; the other options for bundles measured here.
     """
     from gossamer._profile_compare import compare
+    from gossamer._profile_rounds import by_turns
 
-    sides = [_side(text, runs, warmup, options) for text in (a, b)]
-    found = compare(*sides)
+    sides = [_Side(text, runs, warmup, options) for text in (a, b)]
+    if rounds == 1:
+        found = compare(*(side.once() for side in sides))
+    else:
+        for side in sides:
+            if side.saved:
+                raise click.UsageError(f"--rounds measures both sides anew, and {side.text} is a saved profile")
+        with contextlib.ExitStack() as stack:
+            measure = [stack.enter_context(side.opened()) for side in sides]
+            found = by_turns(measure[0], measure[1], rounds)
     if as_json:
         print_json(found.to_json())
         return
@@ -48,32 +67,52 @@ def command(a: str, b: str, runs: int, warmup: int, as_json: bool, **options: An
     click.echo(found.summary())
 
 
-def _side(text: str, runs: int, warmup: int, options: dict[str, Any]) -> Side:
-    """Read or measure one side."""
-    import json
+class _Side:
+    """What one argument names: ``saved`` is a file to read, else a bundle or a device to measure.
 
-    from gossamer._errors import InputError
-    from gossamer._profile_compare import parse
+    Raises:
+        InputError: there is no such file.
+    """
 
-    if text.startswith("device:"):
-        return parse(_on_device(text.removeprefix("device:"), runs, warmup), text)
-    path = Path(text)
-    if not path.exists():
-        raise InputError(
-            "no such file", where=text, hint="a profile's JSON, a bundle, or device:NAME for a device that was added"
-        )
-    if path.is_file() and _is_json(path):
-        return parse(_read(path), text)
-    with open_session(path, options) as session:
-        return parse(json.dumps(session.profile(runs=runs, warmup=warmup).to_json()), text)
+    def __init__(self, text: str, runs: int, warmup: int, options: dict[str, Any]) -> None:
+        from gossamer._errors import InputError
 
+        self.text = text
+        self._runs, self._warmup = runs, warmup
+        self._options = options
+        self._device = text.removeprefix("device:") if text.startswith("device:") else None
+        path = Path(text)
+        if self._device is None and not path.exists():
+            raise InputError(
+                "no such file",
+                where=text,
+                hint="a profile's JSON, a bundle, or device:NAME for a device that was added",
+            )
+        self.saved = self._device is None and path.is_file() and _is_json(path)
 
-def _on_device(name: str, runs: int, warmup: int) -> str:
-    from gossamer.device import book
-    from gossamer.device.target import open_device
+    def once(self) -> Side:
+        """The side, read or measured."""
+        from gossamer._profile_compare import parse
 
-    with contextlib.closing(open_device(book.find(name).check())) as device:
-        return device.profile(runs=runs, warmup=warmup)[0]
+        if self.saved:
+            return parse(_read(Path(self.text)), self.text)
+        with self.opened() as measure:
+            return measure()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[], Side]]:
+        """What measures it, as often as wanted."""
+        from gossamer._profile_compare import parse
+
+        if self._device is not None:
+            from gossamer.device import book
+            from gossamer.device.target import open_device
+
+            with contextlib.closing(open_device(book.find(self._device).check())) as device:
+                yield lambda: parse(device.profile(runs=self._runs, warmup=self._warmup)[0], self.text)
+            return
+        with open_session(Path(self.text), self._options) as session:
+            yield lambda: parse(json.dumps(session.profile(self._runs, self._warmup).to_json()), self.text)
 
 
 def _is_json(path: Path) -> bool:
