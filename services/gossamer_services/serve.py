@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gossamer_services.common import logs
+from gossamer_services.common.auth import Known
 from gossamer_services.common.clock import Clock
 from gossamer_services.common.database import database_url, open_database
 from gossamer_services.common.errors import SettingsError
@@ -130,7 +131,8 @@ async def serve(
                 served += optimizer.services()
             if isinstance(registry, RemoteRegistry):
                 stack.callback(registry.upstream.abort)  # before the optimizer ends: its jobs wait for no transfer then
-            known = device_tls = None
+            known: Known | None = None
+            device_tls = None
             if "fleet" in services:
                 authority = Authority(folder / "fleet", clock)
                 if own_port and config.server.device_bind:
@@ -138,12 +140,12 @@ async def serve(
                 fleet = _fleet(config, folder, registry, authority)
                 stack.push_async_callback(fleet.close)
                 served.append(fleet.service())
-                known = fleet.devices.known
+                known = _known(fleet.devices)
             elif identity is not None and config.server.device_bind:
                 device_tls = device_port.load(identity, _device_authority(config))
             if "fleet" not in services and config.upstream.fleet and config.server.device_bind:
                 remote_fleet = _remote_fleet(config)
-                stack.callback(remote_fleet.upstream.close)
+                stack.push_async_callback(remote_fleet.close)
                 _warn(await asyncio.to_thread(remote_fleet.check))
                 known = remote_fleet.known
             tokens = open_tokens(config, clock)
@@ -190,6 +192,13 @@ def _remote_registry(config: Config, clock: Clock) -> RemoteRegistry:
 def _remote_fleet(config: Config) -> RemoteFleet:
     at = config.upstream
     return RemoteFleet(Upstream("fleet", at.fleet, at.fleet_token_file, at.fleet_ca), cache_s=at.cache_s)
+
+
+def _known(devices: Devices) -> Known:
+    async def known(device: str) -> bool:
+        return await asyncio.to_thread(devices.known, device)
+
+    return known
 
 
 def _device_authority(config: Config) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gossamer._proto.v1 import fleet_pb2, fleet_pb2_grpc, optimizer_pb2, optimizer_pb2_grpc
+from gossamer._errors import UnreachableError
+from gossamer._proto.v1 import optimizer_pb2, optimizer_pb2_grpc
 from gossamer.client import Client, Job, JobState, RemoteError
 from tests.finetune.conftest import network, task
 from tests.optimizer.conftest import SPARSE, TRAINED
@@ -62,7 +65,9 @@ def until(job: Job, state: JobState, limit_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_job_becomes_a_version_that_the_fleet_knows(apart: Apart, client: Client, tmp_path: Path) -> None:
+def test_a_job_becomes_a_version_that_the_fleet_knows(
+    apart: Apart, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = client.submit(model(tmp_path), RECIPE, name="small", publish=("small", "1"))
     result = job.wait(timeout_s=60)
     assert result.numbers.version == "bundles/small/versions/1"
@@ -72,15 +77,15 @@ def test_a_job_becomes_a_version_that_the_fleet_knows(apart: Apart, client: Clie
     version = client.version("small/1")
     assert (version.creator, version.description) == ("tokens/optimizer", f"{job.name} of tokens/admin")
 
-    with apart.fleet.channel() as channel:
-        stub, metadata = fleet_pb2_grpc.FleetServiceStub(channel), apart.fleet.admin
-        rollout = fleet_pb2.Rollout(version=version.name)
-        made = stub.CreateRollout(fleet_pb2.CreateRolloutRequest(rollout=rollout), metadata=metadata).rollout
-        assert (made.version, made.state) == (version.name, fleet_pb2.ROLLOUT_STATE_COMPLETED)  # there are no devices
-        rollout.version = "bundles/small/versions/2"
-        with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND") as e:
-            stub.CreateRollout(fleet_pb2.CreateRolloutRequest(rollout=rollout), metadata=metadata)
-        assert e.metadata["where"] == rollout.version
+    monkeypatch.setenv("GOSSAMER_REGISTRY", apart.registry.address)
+    monkeypatch.setenv("GOSSAMER_REGISTRY_TOKEN", apart.registry.admin_token)
+    with Client(apart.fleet.address, token=apart.fleet.admin_token) as people:
+        people.set_channel("small", "stable", "1")
+        made = people.fleet.start_rollout("small@stable")
+        assert (made.version, made.state) == (version.name, "COMPLETED")  # there are no devices
+        with pytest.raises(RemoteError, match="there is no such version") as caught:
+            people.fleet.start_rollout("small/2")
+        assert (caught.value.code, caught.value.where) == ("NOT_FOUND", "bundles/small/versions/2")
 
 
 def test_garbage_collection_leaves_what_jobs_refer_to(apart: Apart, client: Client, tmp_path: Path) -> None:
@@ -136,6 +141,31 @@ def test_a_registry_that_is_killed_under_a_job(tmp_path: Path) -> None:
         job = client.job(job.name)
         assert job.status().state is JobState.SUCCEEDED  # what needs no registry goes on
         assert apart.optimizer.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_registry_that_hangs_takes_no_threads_from_others(apart: Apart, client: Client, tmp_path: Path) -> None:
+    job = client.submit(model(tmp_path, 5), RECIPE)
+    job.wait(timeout_s=60)
+    assert apart.registry.process is not None
+    apart.registry.process.send_signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(24) as pool, apart.client(attempts=1) as other:
+            reports = [pool.submit(other.job(job.name).report) for _ in range(24)]
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert other.job(job.name).status().state is JobState.SUCCEEDED
+            assert time.monotonic() - began < 2.0
+            for report in reports:
+                assert isinstance(report.exception(120), (RemoteError, UnreachableError))
+    finally:
+        apart.registry.process.send_signal(signal.SIGCONT)
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(RemoteError):
+            assert json.loads(job.report())["manifest"]["name"] == "small5"
+            break
+        assert time.monotonic() < end
 
 
 def test_an_optimizer_whose_registry_is_not_there_yet(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ pytest.importorskip("grpc", reason="grpcio is missing: pip install -e ./services
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e ./services")
 
 import gossamer
-from gossamer_services.common.errors import Code, ServiceError
+from gossamer_services.common.errors import Code, ServiceError, SettingsError
 from gossamer_services.common.logs import REQUEST_ID
 from gossamer_services.upstream.connection import Upstream, UpstreamError
+from gossamer_services.upstream.fleet import RemoteFleet
 from gossamer_services.upstream.recent import Recent
 from gossamer_services.upstream.registry import RemoteRegistry
 from tests.client.proxy import cutting
-from tests.services.alone import free_port
+from tests.services.alone import Alone, free_port
 from tests.services.kit import served
 from tests.shellkit import PLAIN, small_network
 
@@ -190,22 +191,21 @@ def test_ending_aborts_what_runs(remote, connect, tmp_path):
     failing(lambda: registry.size("0" * 64), Code.UNAVAILABLE, "DRAINING")
 
 
-def test_another_server_there(remote, tmp_path):
-    from gossamer_services.common.errors import SettingsError
-    from gossamer_services.upstream.fleet import RemoteFleet
+def test_another_server_there(remote):
+    fleet = RemoteFleet(Upstream("fleet", f"127.0.0.1:{remote.port}", None, None), cache_s=0)
 
-    upstream = Upstream("fleet", f"127.0.0.1:{remote.port}", None, None)
-    try:
-        with pytest.raises(SettingsError, match="no fleet is served there"):
-            RemoteFleet(upstream, cache_s=0).check()
-        failing(lambda: RemoteFleet(upstream, cache_s=0).known("0" * 16), Code.INTERNAL, "FLEET_REFUSES")
-    finally:
-        upstream.close()
+    async def ask() -> None:
+        try:
+            await fleet.known("0" * 16)
+        finally:
+            await fleet.close()
+
+    with pytest.raises(SettingsError, match="no fleet is served there"):
+        fleet.check()
+    failing(lambda: asyncio.run(ask()), Code.INTERNAL, "FLEET_REFUSES")
 
 
-def test_a_token_is_read_anew_and_request_ids_go_along(tmp_path, caplog):
-    from tests.services.alone import Alone
-
+def test_a_token_is_read_anew_and_request_ids_go_along(tmp_path):
     with Alone(tmp_path, "registry").start() as one:
         (tmp_path / "token").write_text("goss_wrong\n")
         upstream = Upstream("registry", one.address, tmp_path / "token", None)

@@ -39,8 +39,9 @@ class AsyncClient:
         ca: certificates, in PEM, of the authority that signed the server's. ``tls``: encrypt, and trust the system's
             authorities; on by default where a token goes to another machine.
         retry: how calls are repeated.
-        registry: ``host:port`` of the registry, where it is served apart from the others; reached like the address.
-        registry_token: where it asks for another token.
+        registry: ``host:port`` of the registry, where it is served apart from the others; reached as ``address`` is. By
+            default the environment's ``GOSSAMER_REGISTRY``, or else ``address``.
+        registry_token: where it asks for another token; by default the environment's ``GOSSAMER_REGISTRY_TOKEN``.
 
     Raises:
         InputError: no address.
@@ -61,9 +62,10 @@ class AsyncClient:
         link = self._link = Link(address, token=token, ca=ca, tls=tls, retry=retry or Retry())
         self.address, self.retry = link.address, link.retry
         self._stub = optimizer_pb2_grpc.OptimizerServiceStub(link.channel)  # type: ignore[no-untyped-call]
-        there = link
-        if registry is not None:
-            there = Link(registry, token=registry_token or token, ca=ca, tls=tls, retry=link.retry)
+        there, registry = link, registry or os.environ.get("GOSSAMER_REGISTRY", "")
+        if registry:
+            registry_token = registry_token or os.environ.get("GOSSAMER_REGISTRY_TOKEN", "") or token
+            there = Link(registry, token=registry_token, ca=ca, tls=tls, retry=link.retry)
         self._links = {link, there}
         self._transfers, self._versions = Transfers(there), Versions(there)
         self.fleet = AsyncFleet(link, self._versions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -38,20 +38,23 @@ DEVICE_SCOPES = frozenset({"read", "device"})
 """What a certificate of the devices' authority allows: download, and speak for itself."""
 
 
+Known = Callable[[str], Awaitable[bool]]
+"""Whether a device, by its certificate's common name, is still enrolled."""
+
+
 class Authenticator:
     """Finds the caller of a call.
 
     Args:
         tokens: the tokens; None: nobody needs one (loopback).
-        known_device: whether a device, by its certificate's common name, is still enrolled; None: all that the
-            authority signed are.
+        known_device: whether a device is still enrolled; None: all that the authority signed are.
         clock: Unix time in seconds.
     """
 
     def __init__(
         self,
         tokens: TokenStore | None,
-        known_device: Callable[[str], bool] | None = None,
+        known_device: Known | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._known_device, self._clock = tokens, known_device, clock
@@ -74,7 +77,7 @@ class Authenticator:
                     f"the certificate of {device!r} has expired",
                     hint="renew certificates before they end; enrol the device again",
                 )
-            if self._known_device is not None and not await asyncio.to_thread(self._known_device, device):
+            if self._known_device is not None and not await self._known_device(device):
                 raise ServiceError(
                     Code.UNAUTHENTICATED, "CERTIFICATE_REVOKED", f"the device {device!r} is not enrolled any more"
                 )

@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gossamer_services.common.auth import Authenticator
+from gossamer_services.common.auth import Authenticator, Known
 from gossamer_services.common.calls import Guard
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.metrics import Metrics
@@ -57,7 +57,7 @@ class Server:
         settings: see :class:`ServerSettings`.
         services: what it serves.
         tokens: the tokens; needed unless bound to loopback with ``tokens: auto``.
-        known_device: whether a device, by its certificate's common name, is still enrolled; None: all are.
+        known_device: whether a device is still enrolled; None: all are.
         device_tls: for the devices' port; None: ``tls_certificate`` and ``device_authority`` of the settings.
         clock: Unix time in seconds, by which devices' certificates end.
 
@@ -70,7 +70,7 @@ class Server:
         settings: ServerSettings,
         services: Sequence[Service],
         tokens: TokenStore,
-        known_device: Callable[[str], bool] | None = None,
+        known_device: Known | None = None,
         device_tls: DeviceTls | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:

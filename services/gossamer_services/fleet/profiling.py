@@ -13,6 +13,7 @@ from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.errors import bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.threads import Threads
 from gossamer_services.fleet import profiles as profile_records
 from gossamer_services.fleet import requests
 from gossamer_services.fleet.names import own_device, resource_id
@@ -41,6 +42,8 @@ class ProfileCalls(rpc.FleetServiceServicer):
     ) -> None:
         self.profiles, self.profile_runs = profiles, profile_runs
         self._records, self._pool = records, pool
+        self._registry = Threads(4, "fleet-registry")
+        """For questions to the records, which may be those of another server."""
 
     async def _run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*arguments, **options))
@@ -69,10 +72,10 @@ class ProfileCalls(rpc.FleetServiceServicer):
     async def _choose(self, wanted: pb.ProfileRun, name: str) -> None:
         if "/channels/" in name:
             bundle, channel = parse_channel(name, "version")
-            version = (await self._run(self._records.channel, bundle, channel)).version
+            version = (await self._registry.run(self._records.channel, bundle, channel)).version
         else:
             bundle, version = parse_version(name, "version")
-        found = await self._run(self._records.version, bundle, version)
+        found = await self._registry.run(self._records.version, bundle, version)
         wanted.version = version_name(bundle, version)
         wanted.bundle_sha256, wanted.bundle_bytes = found.sha256, found.size_bytes
 

@@ -108,6 +108,7 @@ class Fleet(ProfileCalls):
             await asyncio.gather(self._clockwork, return_exceptions=True)
         with contextlib.suppress(ServiceError):
             await self._run(self.devices.flush)
+        await self._registry.close()
         await asyncio.to_thread(self._pool.shutdown)
         self.devices.engine.dispose()
 
@@ -173,7 +174,7 @@ class Fleet(ProfileCalls):
 
     async def _desire(self, answer: pb.HeartbeatResponse, row: Any) -> None:
         try:
-            version = await self._run(self._records.version, *parse_version(row.desired))
+            version = await self._registry.run(self._records.version, *parse_version(row.desired))
         except ServiceError as e:
             if e.reason != "VERSION_NOT_FOUND":
                 raise
@@ -206,7 +207,7 @@ class Fleet(ProfileCalls):
                 changes["display_name"] = wanted.display_name[:256]
             elif path == "desired_version":
                 if wanted.desired_version:
-                    await self._run(
+                    await self._registry.run(
                         self._records.version, *parse_version(wanted.desired_version, "device.desired_version")
                     )
                 changes["desired"] = wanted.desired_version
@@ -254,7 +255,7 @@ class Fleet(ProfileCalls):
             failure_limit_percent=_limit(request.rollout),
             creator=CALLER.get().name,
         )
-        found = await self._run(self._records.version, bundle, version)
+        found = await self._registry.run(self._records.version, bundle, version)
         made = await self._run(
             self.rollouts.create,
             wanted,

@@ -120,6 +120,7 @@ class Optimizer:
     async def close(self) -> None:
         """Put jobs that run back into the queue; they go on where they were when a server starts again."""
         await asyncio.to_thread(self.engine.stop)
+        await self._jobs.close()
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.stop)
         self.store.close()

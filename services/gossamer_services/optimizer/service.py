@@ -13,6 +13,7 @@ from gossamer._proto.v1 import optimizer_pb2_grpc
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.errors import Code, ServiceError, bad_field
 from gossamer_services.common.paging import page_size
+from gossamer_services.common.threads import Threads
 from gossamer_services.optimizer.admission import Admission
 from gossamer_services.optimizer.engine import Engine
 from gossamer_services.optimizer.jobs import Job, JobSpec, Limits
@@ -53,6 +54,12 @@ class OptimizerServicer(optimizer_pb2_grpc.OptimizerServiceServicer):
         self._store, self._blobs = engine.store, engine.blobs
         self._rendering = asyncio.Semaphore(1)
         self._vetting = asyncio.Semaphore(2)
+        self._waiting = Threads(4, "optimizer-blobs")
+        """For what reads blobs, which may be those of another server."""
+
+    async def close(self) -> None:
+        """Wait for what reads blobs."""
+        await self._waiting.close()
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         if not request.HasField("spec"):
@@ -67,7 +74,7 @@ class OptimizerServicer(optimizer_pb2_grpc.OptimizerServiceServicer):
         if spec.publish is not None and not self._engine.publishes:
             raise bad_field("spec.publish", "this server publishes no versions")
         async with self._vetting:  # a process each
-            await asyncio.to_thread(self._admission.check, spec)
+            await self._waiting.run(self._admission.check, spec)
         if request.validate_only:
             return pb.SubmitJobResponse(operation=_planned(spec, submitter))
         job, _new = await asyncio.to_thread(self._submit, spec, submitter, request_id)
@@ -120,9 +127,9 @@ class OptimizerServicer(optimizer_pb2_grpc.OptimizerServiceServicer):
             )
         if request.format == pb.REPORT_FORMAT_HTML:
             async with self._rendering:  # it times the bundle
-                data = await asyncio.to_thread(self._page, job.result.bundle)
+                data = await self._waiting.run(self._page, job.result.bundle)
         else:
-            data = await asyncio.to_thread(self._read, job.result.report)
+            data = await self._waiting.run(self._read, job.result.report)
         for at in range(0, len(data), CHUNK):
             yield pb.FetchReportResponse(data=data[at : at + CHUNK])
 

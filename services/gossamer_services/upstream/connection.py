@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import copy
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gossamer._errors import GossamerError, UnreachableError
+from gossamer._errors import UnreachableError
 from gossamer.client._background import Background
 from gossamer.client._calls import Retry
 from gossamer.client._errors import RemoteError
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 CALL_S = 5.0
 """Seconds that the other server gets for a small call."""
+SILENT_S = 40.0
+"""A connection on which nothing comes for so long, not even answers to gRPC's keepalive, ends."""
 _RETRY = Retry(attempts=3, first_s=0.1, longest_s=0.5, call_s=CALL_S)
 _PAUSE_S = 1.0
 
@@ -71,24 +74,29 @@ class Upstream:
 
         return self._background.run(make())
 
-    def call(self, method: Any, request: Any, *, call_s: float = CALL_S) -> Any:
-        """A call that answers once, made again while its answer gets lost; ``call_s``: seconds for each attempt.
+    def call(self, method: Any, request: Any, *, within_s: float = CALL_S) -> Any:
+        """A call that answers once, made again while its answer gets lost.
 
         Raises:
             UpstreamError: the server does not answer, or refuses this one.
             ServiceError: what it answered.
         """
-        return self.do(lambda link: link.call(method, request), call_s=call_s)
+        return self.do(lambda link: link.call(method, request), within_s=within_s)
 
-    def do(self, work: Callable[[Link], Coroutine[Any, Any, T]], *, call_s: float = CALL_S) -> T:
-        """Do something over the connection; errors as of :meth:`call`."""
+    def do(self, work: Callable[[Link], Coroutine[Any, Any, T]], *, within_s: float | None = None) -> T:
+        """Do something over the connection; errors as of :meth:`call`.
+
+        Args:
+            within_s: seconds for all of it; None: as long as the server does not fall silent.
+        """
         link = copy.copy(self._link)
-        link.retry = dataclasses.replace(_RETRY, call_s=call_s)
+        if within_s is not None:
+            link.retry = dataclasses.replace(_RETRY, call_s=within_s)
         if self._token_file is not None:
             link.metadata = (("authorization", f"Bearer {self._token()}"),)
         if REQUEST_ID.get():
             link.metadata = (*link.metadata, ("x-request-id", REQUEST_ID.get()))
-        future = self._background.start(self._watched(work, link))
+        future = self._background.start(self._watched(work, link, within_s))
         self._running.add(future)
         try:
             if self._ended:  # perhaps before the future was among those that `abort` cancelled
@@ -129,14 +137,15 @@ class Upstream:
         self._background.run(self._link.channel.close())
         self._background.close()
 
-    async def _watched(self, work: Callable[[Link], Coroutine[Any, Any, T]], link: Link) -> T:
+    async def _watched(self, work: Callable[[Link], Coroutine[Any, Any, T]], link: Link, within_s: float | None) -> T:
         if self._down is not None:
             if time.monotonic() < self._ask_again:
                 raise self._down
-            self._ask_again = time.monotonic() + link.retry.call_s * link.retry.attempts
+            self._ask_again = time.monotonic() + (within_s or SILENT_S)
         try:
-            found = await work(link)
-        except (RemoteError, UnreachableError) as e:
+            async with asyncio.timeout(within_s):
+                found = await work(link)
+        except (RemoteError, UnreachableError, TimeoutError) as e:
             error = self._error(e)
             self._down = error if isinstance(error, UpstreamError) and error.reason == self._unreachable else None
             self._ask_again = time.monotonic() + _PAUSE_S
@@ -155,14 +164,13 @@ class Upstream:
         hint = f"put a token that it knows, with the scopes, into upstream.{self.name}_token_file"
         return UpstreamError(Code.INTERNAL, f"{self.name.upper()}_REFUSES", message, where=where, hint=hint)
 
-    def _error(self, error: GossamerError) -> ServiceError:
+    def _error(self, error: RemoteError | UnreachableError | TimeoutError) -> ServiceError:
         if not isinstance(error, RemoteError):
+            message = f"the {self.name} does not answer in time"
+            if isinstance(error, UnreachableError):
+                message = error.message.replace("the service", f"the {self.name}", 1)
             return UpstreamError(
-                Code.UNAVAILABLE,
-                self._unreachable,
-                error.message.replace("the service", f"the {self.name}", 1),
-                where=self.address,
-                hint="try again later",
+                Code.UNAVAILABLE, self._unreachable, message, where=self.address, hint="try again later"
             )
         code = getattr(Code, error.code)
         if code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.errors import ServiceError
+from gossamer_services.common.threads import Threads
 from gossamer_services.upstream.connection import Upstream, UpstreamError
 from gossamer_services.upstream.recent import Recent
 
@@ -12,7 +13,7 @@ _STRANGERS = ("DEVICE_NOT_FOUND", "BAD_FIELD")
 
 
 class RemoteFleet:
-    """The devices of a fleet elsewhere; safe for many threads. Errors are those of :class:`Upstream`.
+    """The devices of a fleet elsewhere. Errors are those of :class:`Upstream`.
 
     Args:
         upstream: the connection.
@@ -23,18 +24,25 @@ class RemoteFleet:
         self.upstream = upstream
         self._stub = upstream.stub(rpc.FleetServiceStub)
         self._known: Recent[bool] = Recent(cache_s)
+        self._threads = Threads(4, "upstream-fleet")
 
     def check(self) -> UpstreamError | None:
         """Whether the fleet knows the token: see :meth:`Upstream.check`."""
         return self.upstream.check((self._stub.ListDevices, pb.ListDevicesRequest(page_size=1)))
 
-    def known(self, device: str) -> bool:
+    async def close(self) -> None:
+        """Close the connection."""
+        self.upstream.abort()
+        await self._threads.close()
+        self.upstream.close()
+
+    async def known(self, device: str) -> bool:
         """Whether a device, by its certificate's common name, is enrolled.
 
         Raises:
             UpstreamError: the fleet does not answer: nobody is let in on trust.
         """
-        return self._known.get(device, lambda: self._ask(device))
+        return await self._threads.run(self._known.get, device, lambda: self._ask(device))
 
     def _ask(self, device: str) -> bool:
         try:

@@ -87,7 +87,7 @@ class RemoteRegistry:
         Raises:
             ServiceError: NOT_FOUND (BLOB_NOT_FOUND).
         """
-        return io.BytesIO(self.upstream.do(lambda link: Transfers(link).read(digest), call_s=LARGE_S))
+        return io.BytesIO(self.upstream.do(lambda link: Transfers(link).read(digest), within_s=LARGE_S))
 
     def fetch(self, digest: str, target: Path) -> None:
         """Write a blob to a file, whole or not at all; what an earlier call got before it was cut is gone on with.
@@ -115,7 +115,7 @@ class RemoteRegistry:
             bundle=bundle, version=version, sha256=sha256, request_id=request_id, description=description
         )
         try:
-            answer = self.upstream.call(self._stub.CreateVersion, request, call_s=LARGE_S)
+            answer = self.upstream.call(self._stub.CreateVersion, request, within_s=LARGE_S)
         except ServiceError as e:
             if e.reason != "VERSION_EXISTS" or self._version(names.version_name(bundle, version)).sha256 != sha256:
                 raise
