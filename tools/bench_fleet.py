@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,36 +25,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
+from gossamer_services.fleet.authority import private_pem
 from tools.bench_registry import rss_mb
 from tools.serving import serving
 
 SPEEDUP = 10
 INTERVAL_S = 60 / SPEEDUP
-
-
-def server_certificate(folder: Path) -> tuple[bytes, Path, Path]:
-    """An authority's certificate, and files of a certificate for 127.0.0.1 that it signed."""
-    import datetime
-    import ipaddress
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now - day).not_valid_after(now + day)
-    signed = builder.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
-    certificate, private = folder / "server.crt", folder / "server.key"
-    pem = signed.public_bytes(serialization.Encoding.PEM)
-    certificate.write_bytes(pem)
-    private.write_bytes(_pem(key))
-    return pem, certificate, private
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 def cpu_s(pid: int) -> float:
@@ -64,17 +39,17 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def enrol(stub: Any, metadata: Any, count: int) -> list[tuple[str, bytes, bytes]]:
+async def enrol(stub: Any, count: int) -> list[tuple[str, bytes, bytes]]:
     """Names, keys and certificates of new devices."""
     devices = []
     for i in range(count):
-        token = (await stub.CreateEnrollmentToken(pb.CreateEnrollmentTokenRequest(), metadata=metadata)).token
+        token = (await stub.CreateEnrollmentToken(pb.CreateEnrollmentTokenRequest())).token
         key = ec.generate_private_key(ec.SECP256R1())
         csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         text = csr.public_bytes(serialization.Encoding.PEM).decode()
         request = pb.EnrollDeviceRequest(token=token, certificate_request_pem=text, request_id=str(i))
         answer = await stub.EnrollDevice(request)
-        devices.append((answer.device.name, _pem(key), answer.certificate_pem.encode()))
+        devices.append((answer.device.name, private_pem(key), answer.certificate_pem.encode()))
     return devices
 
 
@@ -98,24 +73,24 @@ async def beat(port: int, roots: bytes, device: tuple[str, bytes, bytes], until:
 
 
 async def measure(
-    pid: int, ports: tuple[int, int], roots: tuple[bytes, bytes], token: str, counts: list[int], seconds: float
-) -> None:
-    """Print a record for every number of devices; ports of people and of devices, and the authorities of both."""
-    metadata = (("authorization", f"Bearer {token}"),)
-    async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", grpc.ssl_channel_credentials(roots[0])) as channel:
-        devices = await enrol(rpc.FleetServiceStub(channel), metadata, max(counts) // SPEEDUP)
+    pid: int, ports: tuple[int, int], authority: bytes, counts: list[int], seconds: float
+) -> list[dict[str, Any]]:
+    """A row for every number of devices, printed as it comes; the ports are people's and devices'."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports[0]}") as channel:
+        devices = await enrol(rpc.FleetServiceStub(channel), max(counts) // SPEEDUP)
+    rows = []
     for count in counts:
         times: list[float] = []
         settle = 2 * INTERVAL_S  # connections are made, and what was never heard before is written
         until = time.monotonic() + settle + seconds
-        tasks = [asyncio.create_task(beat(ports[1], roots[1], d, until, times)) for d in devices[: count // SPEEDUP]]
+        tasks = [asyncio.create_task(beat(ports[1], authority, d, until, times)) for d in devices[: count // SPEEDUP]]
         await asyncio.sleep(settle)
         times.clear()
         start, used = time.monotonic(), cpu_s(pid)
         await asyncio.sleep(seconds - 0.5)
         percent = 100 * (cpu_s(pid) - used) / (time.monotonic() - start)
         ordered = sorted(times)
-        record = {
+        row = {
             "devices_at_60_s": count,
             "heartbeats_per_s": round(len(ordered) / (seconds - 0.5), 1),
             "core_percent": round(percent, 1),
@@ -123,31 +98,64 @@ async def measure(
             "p99_ms": round(ordered[int(len(ordered) * 0.99)], 2),
             "server_rss_MB": round(rss_mb(pid), 1),
         }
-        print(json.dumps(record), flush=True)
+        print(json.dumps(row), flush=True)
+        rows.append(row)
         await asyncio.gather(*tasks)
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> str:
+    """Core share against devices, with the straight line through them, as PNG; the line in words."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from tools.bench.native import host
+    from tools.bench.scaling import fit
+
+    devices, shares = ([float(row[key]) for row in rows] for key in ("devices_at_60_s", "core_percent"))
+    line = fit(devices, shares)
+    words = f"{line.constant:.1f}% + {1000 * line.slope:.2f}% per 1,000 devices"
+    figure, panel = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+    ends = [0.0, max(devices)]
+    panel.plot(ends, [line.constant + line.slope * x for x in ends], color="tab:blue", linewidth=1, label=words)
+    panel.plot(devices, shares, "o", color="tab:blue", label="measured")
+    panel.axhline(50, color="grey", linestyle="--", linewidth=1, label="half of one core")
+    panel.set(xlabel="devices, a heartbeat every 60 s each", ylabel="CPU of the server, % of one core")
+    panel.set_xlim(left=0)
+    panel.set_ylim(bottom=0)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+    figure.suptitle(f"Heartbeats of a fleet, {host()}", fontsize=10)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return f"{words}; largest residual {max(line.residuals, key=abs):+.1%}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, nargs="+", default=[2500, 5000, 10000])
+    parser.add_argument("--devices", type=int, nargs="+", default=[2500, 5000, 7500, 10000])
+    parser.add_argument("--rounds", type=int, default=1, help="Measure every number of devices so often, in turns.")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the rows here.")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="Write the plot here, PNG; takes two numbers of devices."
+    )
     options = parser.parse_args()
+    if options.plot and len(set(options.devices)) < 2:
+        parser.error("a line takes two different numbers of devices")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        roots, certificate, key = server_certificate(folder)
-        gossamer = [sys.executable, "-m", "gossamer"]
-        made = subprocess.run(
-            [*gossamer, "tokens", "create", "bench", "--scope", "admin", "--data", f"{folder}/data"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        settings = [f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"', "server.tokens=required"]
-        settings += ["server.device_bind=127.0.0.1:0", "server.max_concurrent_calls=5000"]
-        with serving(["registry", "fleet"], folder / "data", settings) as (pid, ports):
-            both = roots, (folder / "data" / "fleet" / "authority.crt").read_bytes()
-            token = made.stdout.strip()
-            asyncio.run(measure(pid, (ports[0], ports[1]), both, token, options.devices, options.seconds))
+        data = Path(name) / "data"
+        settings = ["server.device_bind=127.0.0.1:0", "server.max_concurrent_calls=5000"]
+        with serving(["registry", "fleet"], data, settings) as (pid, ports):
+            authority = (data / "fleet" / "authority.crt").read_bytes()
+            counts = options.devices * options.rounds
+            rows = asyncio.run(measure(pid, (ports[0], ports[1]), authority, counts, options.seconds))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.plot:
+        print(draw(rows, options.plot))
     return 0
 
 
