@@ -104,6 +104,7 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
 
 
 def rss_bytes(pid: int) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -33,7 +34,9 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+    def _builder(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int, begins: int = -2
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -41,16 +44,16 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_before(now + datetime.timedelta(days=begins))
             .not_valid_after(now + datetime.timedelta(days=days))
         )
 
-    def make(self, name: str, days: int = 1) -> dict[str, str]:
-        """Paths of a certificate and its key; negative days: it has expired."""
+    def make(self, name: str, days: int = 1, begins: int = -2) -> dict[str, str]:
+        """Paths of a certificate and its key; negative days: it has expired; positive ``begins``: it is for later."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-        made = self._builder(subject, key, days).add_extension(names, False).sign(self._key, hashes.SHA256())
+        made = self._builder(subject, key, days, begins).add_extension(names, False).sign(self._key, hashes.SHA256())
         cert, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         private.write_bytes(
@@ -83,6 +86,53 @@ def test_client_certificates(tmp_path, work):
             reach(address=address, ca=str(theirs.path), **ours.make("client"))
         with pytest.raises(UnreachableError):  # no TLS
             reach(address=address)
+
+
+def test_revoked_client_certificates(tmp_path, work, bundles):
+    ours = Authority(tmp_path, "ours")
+    server, stays, goes = ours.make("server"), ours.make("stays"), ours.make("goes")
+    prints = {}
+    for name, made in (("stays", stays), ("goes", goes)):
+        certificate = x509.load_pem_x509_certificate(Path(made["cert"]).read_bytes())
+        prints[name] = certificate.fingerprint(hashes.SHA256()).hex().upper()
+    file, bundle = tmp_path / "revoked", tmp_path / "b.goss"
+    file.write_text("# nobody yet\n")
+    bundle.write_bytes(bundles("1"))
+    options = ["--tls-cert", server["cert"], "--tls-key", server["key"], "--client-ca", str(ours.path)]
+    with agent(tmp_path / "slots", *options, "--revoked", str(file)) as made:
+
+        def holder(pair: dict[str, str]) -> Remote:
+            return Remote(Place("test", address=f"localhost:{made.port}", ca=str(ours.path), **pair))
+
+        one, other = holder(stays), holder(goes)
+        for device in (one, other):
+            assert device.info()["problem"] == ""
+        file.write_text(":".join(prints["goes"][i : i + 2] for i in range(0, 64, 2)) + " lost on a train\n")
+        for act in (
+            other.info,  # on the connection that is open
+            holder(goes).info,
+            lambda: other.flash(bundle),
+            lambda: list(other.logs()),
+        ):
+            with pytest.raises(AccessError, match="the client's certificate is revoked") as caught:
+                act()
+            assert caught.value.__cause__.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert one.info()["problem"] == "" and one.flash(bundle).status == "committed"
+        assert [r["level"] for r in one.logs()]
+        file.write_text(f"{prints['goes']}\n{prints['stays']}\n")
+        with pytest.raises(AccessError, match="is revoked"):
+            one.info()
+        for wrong in ("nonsense\n", prints["stays"][:-1]):
+            file.write_text(wrong)
+            with pytest.raises(AccessError, match="revoked certificates cannot be checked"):
+                other.info()
+        file.unlink()
+        with pytest.raises(AccessError, match="revoked certificates cannot be checked"):
+            one.info()
+        file.write_text("")
+        assert other.info()["problem"] == ""
+        one.close()
+        other.close()
 
 
 def test_tokens_and_scopes(tmp_path, work, bundles):
@@ -145,6 +195,10 @@ def test_what_the_agent_does_not_start_with(tmp_path, work):
         (tls[:2], 10, "--tls-cert and --tls-key need each other"),
         (("--tls-cert", "/none", "--tls-key", "/none"), 10, "cannot read it"),
         (("--token-file", "/none"), 10, "cannot read the token file"),
+        (("--revoked", "/none"), 10, "--revoked needs --client-ca"),
+        ((*tls, "--client-ca", server["cert"], "--revoked", "/none"), 10, "cannot read the revoked certificate file"),
+        (("--bind", "none"), 10, "without a port and without a fleet there is nothing to do"),
+        (("--fleet",), 22, "this device is not enrolled in a fleet"),
         (("--threads", "0"), 10, "--threads must be from 1 to 64, not 0"),
         (("--run-seconds", "0"), 10, "must be more than 0"),
         (("--no-such",), 2, "unrecognized arguments"),

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer.device.book import Place
 from gossamer.device.remote import Remote
-from gossamer_runtime.agent import active_bundle
+from gossamer_runtime._errors import SlotError
+from gossamer_runtime.agent import _identity, active_bundle
+from gossamer_runtime.agent._disk import FolderDisk
 from tests.agent.agentkit import Agent, CuttingProxy, agent, cpu_seconds, rss_bytes
 from tests.agent.conftest import digest
 from tests.agent.fleetkit import Fleet, fleet, puller, wait
+from tests.agent.test_access import Authority
 
 State = pb.DeviceState
 
@@ -174,12 +179,12 @@ def pulls_through_kills(served: Fleet, root: Path, name: str, versions: list[tup
             served.desire(name, version)
             time.sleep(rng.uniform(0, 0.35))
             made.kill()
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(SlotError):  # none yet
                 assert running(root) in known
             made.start()
         version, data = versions[0]
         served.desire(name, version)
-        served.runs(name, data)
+        served.runs(name, data, 60)
     finally:
         made.stop()
     assert running(root) == data
@@ -245,6 +250,44 @@ def test_a_removed_device_says_so_and_runs_on(served, root, bundles, capsys):
         assert device.run([])[0] > 0
         device.close()
     assert running(root) == data
+
+
+@pytest.mark.parametrize(
+    ("server_days", "device_days", "words"),
+    [
+        ((3, 9), (-2, 9), "and the server's certificate begins at"),
+        ((-2, -1), (-2, 9), "and the server's certificate ended at"),
+        ((-2, 9), (-2, -1), "and its certificate ended at"),
+    ],
+)
+def test_times_that_do_not_fit_are_named(root, tmp_path, work, server_days, device_days, words):
+    ours = Authority(tmp_path, "ours")
+    server, mine = (
+        ours.make(name, days=days[1], begins=days[0]) for name, days in (("s", server_days), ("d", device_days))
+    )
+    pem = {k: Path(v).read_text() for k, v in mine.items()}
+    pair = [(Path(server["key"]).read_bytes(), Path(server["cert"]).read_bytes())]
+    authority = ours.path.read_bytes()
+    listener = grpc.server(ThreadPoolExecutor(1))
+    port = listener.add_secure_port("localhost:0", grpc.ssl_server_credentials(pair, authority, True))
+    listener.start()
+    proxy = CuttingProxy(port, 1 << 20)
+    identity = _identity.Identity(
+        "devices/1", "", f"localhost:{proxy.port}", authority.decode(), pem["cert"], "", pem["key"]
+    )
+    disk = FolderDisk(root)
+    _identity.write(disk, identity)
+    disk.close()
+    with agent(root, "--fleet") as made:
+        device = Remote(Place("here", address=made.address))
+        said = wait(lambda: device.info()["problem"], lambda problem: words in problem)
+        assert said.startswith("the device's clock says ") and ": set the clock" in said
+        tried = proxy.connections
+        wait(lambda: proxy.connections, lambda count: count > tried)  # it goes on trying
+        assert log_of(made).count("set the clock") == 1
+        device.close()
+    listener.stop(0).wait()
+    proxy.close()
 
 
 def test_a_flash_by_hand_and_a_pull_share_the_slots(served, root, tmp_path, bundles, capsys):

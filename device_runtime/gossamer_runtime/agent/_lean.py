@@ -1,7 +1,8 @@
 """Keeps out of the agent's memory what it never uses: OpenSSL, which Python would load for asyncio and for SHA-256.
 
-grpc brings its own TLS, and loads asyncio, which loads ``ssl`` where there is one; ``hashlib`` has its own SHA-256 where
-OpenSSL is missing. Together that is 5 MB of the 45 MB that the agent may take (x86-64, Python 3.11).
+grpc brings its own TLS, and loads asyncio, which loads ``ssl`` where there is one; ``hashlib`` has its own SHA-256 (100
+MB/s instead of 700) where OpenSSL is missing. Together that is 5 MB of the 45 that the agent may take (measured on
+x86-64 with Python 3.11).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
     ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # who calls tries again, and says so
 ]
 _Code = grpc.StatusCode
 _AGAIN = (_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.INTERNAL, _Code.UNKNOWN,

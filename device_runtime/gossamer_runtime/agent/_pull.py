@@ -92,7 +92,7 @@ class Pull:
         self._progress: float | None = None  # of an update that goes on
         self._hitch: tuple[str, str] = ("", "")  # why it does not go on for now
         self._refused: Failure | None = None  # what the disk would not keep
-        self._mismatched = ""
+        self._mismatched = self._said = ""
 
     def start(self) -> None:
         """Visit the server from now on."""
@@ -362,7 +362,8 @@ class Pull:
         if isinstance(e, ServerAccessError) and e.reason in REMOVED:
             self._say(f"the fleet does not know this device any more ({e.reason}): {e.message}")
             return spread(REMOVED_SECONDS)
-        self._say(self._clock_problem(e) or e.message)
+        clock = self._clock_problem(e)
+        self._say(clock or e.message, "clock" if clock else "")
         return self._visits.failed()
 
     def _clock_problem(self, e: ServerError) -> str:
@@ -376,11 +377,13 @@ class Pull:
         shown = _clock.server_certificate(self._identity.address)
         return _clock.problem(self._now(), {"the server's certificate": shown}) if shown else ""
 
-    def _say(self, trouble: str) -> None:
-        """Log when it changes, and keep it for Info."""
-        if trouble != self._device.troubles.get("fleet", ""):
+    def _say(self, trouble: str, kind: str = "") -> None:
+        """Keep it for Info, and log it when it is another than before, or of another ``kind``."""
+        kind = kind or trouble
+        if kind != self._said:
             if trouble:
                 _log.error("pull: %s", trouble)
             else:
                 _log.info("pull: the fleet answers again")
+        self._said = kind
         self._device.troubles["fleet"] = trouble

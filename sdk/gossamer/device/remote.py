@@ -184,6 +184,8 @@ class Remote:
         trailer = dict(e.trailing_metadata() or ()).get(_status.TRAILER)
         info = _status.error_info(trailer) if isinstance(trailer, bytes) else None
         codes = self._grpc.StatusCode
+        if info is not None and info[0] == "CERTIFICATE_REVOKED":
+            return AccessError(text, where=where, hint="give one that is not revoked: --cert, --key")
         if info is not None and info[0].startswith(("TOKEN_", "SCOPE_")):
             return AccessError(
                 text, where=where, hint="'gossamer-agent token' on the device makes tokens: --token-file"
