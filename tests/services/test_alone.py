@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +142,48 @@ def test_a_registry_that_is_killed_under_a_job(tmp_path: Path) -> None:
         job = client.job(job.name)
         assert job.status().state is JobState.SUCCEEDED  # what needs no registry goes on
         assert apart.optimizer.stop() == 0
+
+
+@pytest.mark.slow
+def test_kills_of_registry_and_optimizer_while_garbage_is_collected(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    count = 10
+
+    def submit(client: Client, i: int) -> Job:
+        while True:
+            try:
+                return client.submit(model(tmp_path, i), RECIPE, publish=("many", str(i)), request_id=f"job-{i}")
+            except RemoteError as e:  # garbage was collected between the upload and the submission
+                assert e.reason == "BLOB_NOT_FOUND", e
+
+    with Apart(tmp_path, optimizer=("optimizer.slots=2",)).running() as apart, apart.client(attempts=200) as client:
+        done, kills = threading.Event(), 0
+
+        def kill() -> None:
+            nonlocal kills
+            while not done.wait(rng.uniform(0.2, 2.5)):
+                one = rng.choice([apart.registry, apart.optimizer])
+                one.kill()
+                kills += 1
+                time.sleep(rng.uniform(0, 1.0))
+                one.start()
+                with contextlib.suppress(grpc.RpcError):
+                    apart.collect()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            jobs = [submit(client, i) for i in range(count)]
+            results = [job.wait(timeout_s=200) for job in jobs]
+        finally:
+            done.set()
+            killer.join()
+        assert kills >= 8
+        for i, (job, result) in enumerate(zip(jobs, results, strict=True)):
+            assert apart.ends(job.name) == ["SUCCEEDED"]
+            assert client.version(f"many/{i}").sha256 == result.numbers.bundle_sha256
+            assert len(client.read(result.numbers.bundle_sha256)) == result.numbers.bundle_bytes
+        assert len(client.versions("many")) == len(client.jobs()) == count
 
 
 @pytest.mark.slow
