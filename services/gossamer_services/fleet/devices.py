@@ -44,6 +44,16 @@ class Devices:
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._last: dict[str, bytes] = {}
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever :meth:`acquire` may find what it did not find before, but for leases that end."""
+        return self._changes
+
+    def _changed(self) -> None:
+        with self._lock:
+            self._changes += 1
 
     @repeated
     def create_token(self, labels: Mapping[str, str], lifetime_s: float) -> tuple[str, float]:
@@ -103,7 +113,9 @@ class Devices:
             )
             used = sa.update(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == token.sha256)
             db.execute(used.values(device=device, request=digest, certificate=certificate))
-            return self._row(db, device), certificate
+            row = self._row(db, device)
+        self._changed()
+        return row, certificate
 
     @repeated
     def renew(self, device: str, request_pem: str, authority: Authority, days: int) -> tuple[str, float]:
@@ -171,8 +183,11 @@ class Devices:
         if request.HasField("facts"):
             values["facts"] = request.facts.SerializeToString()
         with self.engine.begin() as db:
+            before = self._row(db, device)
             db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(values))
             row = self._row(db, device)
+        if row.facts != before.facts:
+            self._changed()
         with self._lock:
             self._last[device] = news
         return row, True
@@ -207,7 +222,9 @@ class Devices:
         with self.engine.begin() as db:
             check_etag(given, self._row(db, device).etag)
             db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(**changes, etag=new_etag()))
-            return self._row(db, device)
+            row = self._row(db, device)
+        self._changed()
+        return row
 
     @repeated
     def delete(self, device: str, given: str) -> None:
@@ -223,6 +240,7 @@ class Devices:
             db.execute(sa.delete(DEVICES).where(DEVICES.c.id == device))
             asked = sa.and_(PROFILE_RUNS.c.device == device, PROFILE_RUNS.c.lease_ends_s > self.clock())
             profile_runs.end(db, asked, "DEVICE_REMOVED", "the device was removed from the fleet")
+        self._changed()
         with self._lock:
             self._heard.pop(device, None)
             self._last.pop(device, None)
@@ -255,6 +273,13 @@ class Devices:
         return None
 
     @repeated
+    def free_s(self, terms: tuple[selector.Term, ...]) -> float:
+        """When the first of the devices that fit is free if nobody gives it back, in Unix seconds."""
+        with self._reader.begin() as db:
+            ends = [row.lease_ends_s for row in db.execute(sa.select(DEVICES)) if fits(terms, row)]
+        return min(ends, default=0.0)
+
+    @repeated
     def release(self, lease: str) -> None:
         """Give a held device back; its profile runs that have not ended fail."""
         with self.engine.begin() as db:
@@ -262,6 +287,7 @@ class Devices:
             profile_runs.end(db, asked, "CANCELLED", "the device was given back")
             free = sa.update(DEVICES).where(DEVICES.c.lease == lease)
             db.execute(free.values(lease="", holder="", lease_ends_s=0.0))
+        self._changed()
 
     @staticmethod
     def _row(db: sa.Connection, device: str) -> Any:

@@ -233,12 +233,15 @@ class Fleet(ProfileCalls):
             check_name(request.request_id, "request_id")
         caller = CALLER.get().name
         while True:
+            seen = self.devices.changes
             row = await self._run(self.devices.acquire, terms, caller, seconds, request.request_id)
             if row is not None:
                 return pb.AcquireDeviceResponse(
                     device=self._device(row), lease=f"leases/{row.lease}", expire_time=timestamp(row.lease_ends_s)
                 )
-            await asyncio.sleep(0.2)
+            free = await self._run(self.devices.free_s, terms)
+            while seen == self.devices.changes and self.devices.clock() < free:
+                await asyncio.sleep(0.1)
 
     async def ReleaseDevice(self, request: pb.ReleaseDeviceRequest, context: Any) -> pb.ReleaseDeviceResponse:
         await self._run(self.devices.release, resource_id(request.lease, "leases", "lease"))

@@ -17,10 +17,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
-from gossamer_services.common.errors import SettingsError
+from gossamer_services.common.database import open_database
+from gossamer_services.common.errors import ServiceError, SettingsError
 from gossamer_services.common.settings import ServerSettings
 from gossamer_services.fleet import device_port
 from gossamer_services.fleet.authority import Authority
+from gossamer_services.fleet.devices import Devices
+from gossamer_services.fleet.tables import TABLES
 from tests.services.fleet.fleetkit import Code, World, certificate_request
 from tests.services.kit import refused, served
 
@@ -159,6 +162,13 @@ def test_own_authority_of_devices_still_goes_with_the_given_certificate(tmp_path
     asyncio.run(main())
 
 
+def test_renewal_of_a_device_that_is_removed_meanwhile(tmp_path):
+    devices = Devices(open_database(f"sqlite:///{tmp_path / 'fleet.db'}", TABLES))
+    with pytest.raises(ServiceError) as caught:
+        devices.renew("0" * 16, certificate_request()[1], Authority(tmp_path), 30)
+    assert (caught.value.code, caught.value.reason) == (Code.NOT_FOUND, "DEVICE_NOT_FOUND")
+
+
 def test_renewal(tmp_path):
     world = World(tmp_path)
 
@@ -188,6 +198,9 @@ def test_renewal(tmp_path):
                     assert (await stub.Heartbeat(beat)).interval.seconds == 60
                 with refused(Code.PERMISSION_DENIED, "NOT_THIS_DEVICE"):
                     await renewed.RenewCertificate(pb.RenewCertificateRequest(name=other, certificate_request_pem=csr))
+                with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                    await renewed.RenewCertificate(pb.RenewCertificateRequest(name="devices/../x"))
+                assert e.fields == ["name"]
                 with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING"):
                     await fleet.RenewCertificate(pb.RenewCertificateRequest(name=name), metadata=world.admin)
                 for bad in ("", "x", csr[:200]):
