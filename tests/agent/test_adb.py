@@ -91,6 +91,30 @@ def test_what_fails_leaves_the_one_before(cli, phone, files, tmp_path, bundles, 
     assert ran.code == 18 and "was changed after it was signed" in ran.err
 
 
+def test_an_older_profiler_is_replaced_before_it_measures(cli, phone, files):
+    assert cli("device", "add", "phone", "--adb", "PHONE1").code == 0
+    assert cli("device", "flash", files[0]).code == 0
+    program = phone / "tmp/gossamer/gossamer-profile"
+    program.write_text("#!/bin/sh\n")
+    assert cli("device", "profile", "--runs", 1).code == 0
+    assert program.read_bytes() == need("aarch64")
+
+
+def test_an_answer_that_is_none(cli, phone, files, tmp_path):
+    answering = tmp_path / "answering"
+    (phone / "machine").write_text("x86_64")
+    assert cli("device", "add", "phone", "--adb", "PHONE1", "--profiler", answering).code == 0
+    for answer, said in (("", "is no JSON"), ("{}", "tells no time: 'inference'"), ("[]", "tells no time")):
+        answering.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        ran = cli("device", "flash", files[0])
+        assert ran.code == 22 and f"the profiler's answer {said}" in ran.err, answer
+    assert slots(cli) == [("a", "empty", None), ("b", "empty", None)]
+    answering.write_text("""#!/bin/sh\necho '{"inference": {"median_us": 5}}'\n""")
+    assert cli("device", "flash", files[0]).code == 0
+    ran = cli("device", "profile", "--runs", 1)
+    assert ran.code == 22 and "the profiler's answer is no profile: 'warmup_ns'" in ran.err
+
+
 @pytest.mark.parametrize(
     "record",
     [

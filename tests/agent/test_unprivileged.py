@@ -163,6 +163,23 @@ def test_a_read_only_file_system(place, bundles, what):
     else:
         command = [*sealed, sys.executable, "-m", "gossamer", "device", "flash", str(bundle), "--root", str(root)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 22
-    assert "cannot use the slot folder: Read-only file system" in ran.stderr and str(root) in ran.stderr
+    said = {"agent": "cannot use the slot folder: Read-only file system", "card": "the card may not be written"}
+    assert ran.returncode == 22 and said[what] in ran.stderr and str(root) in ran.stderr
     assert not list(root.iterdir())
+
+
+def test_a_card_that_root_wrote_is_its_agents(cli, user, place, bundles, tmp_path):
+    if not ROOT:
+        pytest.skip("takes root, who writes another's card")
+    root = place / "slots"
+    root.mkdir()
+    give(root)
+    one = tmp_path / "one.goss"
+    one.write_bytes(bundles("1", 1))
+    assert cli("device", "flash", one, "--root", root).code == 0
+    assert {p.name: p.stat().st_uid for p in root.iterdir()} == dict.fromkeys(
+        ["lock", "pointer", "slot-a.goss"], NOBODY
+    )
+    with agent(root, prefix=user) as made:
+        slots = cli("device", "info", "-d", made.address, "--json").json["slots"]
+        assert [(s["status"], s["version"]) for s in slots] == [("active", "1"), ("empty", "")]

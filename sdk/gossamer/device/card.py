@@ -1,18 +1,20 @@
 """A mounted card: the slots of a device that is off, written by the same code that its agent uses.
 
 Signature, digest and counter are checked here. What only the device can tell, whether the bundle opens and runs there,
-is left to it: the record says ``trial``, and the agent tries, commits or falls back when the device starts.
+is left to it: the record says ``trial``, and the agent tries, commits or falls back when the device starts. Root
+writes cards too, and leaves what it wrote to the folder's owner, as whom the agent runs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gossamer._errors import InputError, UnsupportedError
+from gossamer._errors import InputError, SlotError, UnsupportedError
 from gossamer.bundle.sign import read
 from gossamer.device.target import Flashed, Output, Progress
 from gossamer_runtime.agent._disk import FolderDisk
@@ -49,13 +51,19 @@ class Card:
 
     Raises:
         InputError: there is no such folder.
-        SlotError: another process uses it, or its record is damaged.
+        SlotError: another process uses it, it may not be written, or its record is damaged.
     """
 
     def __init__(self, root: str) -> None:
         if not Path(root).is_dir():
             raise InputError(
                 "there is no such folder", where=root, hint="mount the card; the folder is the agent's --root"
+            )
+        if not os.access(root, os.W_OK):
+            raise SlotError(
+                "the card may not be written",
+                where=root,
+                hint="mount it writable, or go on as the folder's owner or root",
             )
         self._root = root
         self._slots = Slots(FolderDisk(root), _Signed, try_here=False)
@@ -122,7 +130,18 @@ class Card:
 
     def close(self) -> None:
         """Give the folder back."""
-        self._slots.close()
+        try:
+            self._hand_over()
+        finally:
+            self._slots.close()
+
+    def _hand_over(self) -> None:
+        owner = Path(self._root).stat()
+        if os.geteuid() != 0 or owner.st_uid == 0:
+            return
+        for entry in os.scandir(self._root):
+            if entry.stat(follow_symlinks=False).st_uid == 0:
+                os.chown(entry.path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def _not_here(self, what: str) -> UnsupportedError:
         slot = self._slots.pointer.active

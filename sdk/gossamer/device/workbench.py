@@ -135,7 +135,7 @@ class Workbench(ABC):
         }  # fmt: skip
         trial_us = 0.0
         if not stage_only:
-            trial_us = self._try(slot, entry, inputs)
+            trial_us, _ = self._run_once(slot, entry, inputs, trial=True)
         record.slots[slot] = entry
         if stage_only:
             record.staged = slot
@@ -159,7 +159,7 @@ class Workbench(ABC):
             raise SlotError("no bundle is staged", where=self._where, hint="flash one with --stage")
         entry = record.slots[slot]
         try:
-            trial_us = self._try(slot, entry, ())
+            trial_us, _ = self._run_once(slot, entry, (), trial=True)
         except (IncompatibleError, RolledBackError):
             record.drop(slot)
             self._write(record)
@@ -195,12 +195,12 @@ class Workbench(ABC):
         manifest = from_dict(json.loads(entry["manifest_json"]))
         if not inputs:
             inputs = [bytes(math.prod(p.shape) * np.dtype(p.dtype).itemsize) for p in manifest.inputs]
-        found, raw = self._execute(slot, entry, inputs, runs=1, warmup=0, outputs=len(manifest.outputs))
+        us, raw = self._run_once(slot, entry, inputs, outputs=len(manifest.outputs))
         outputs = [
             Output(port.name, port.dtype, tuple(port.shape), data)
             for port, data in zip(manifest.outputs, raw, strict=True)
         ]
-        return float(found["inference"]["median_us"]), outputs
+        return us, outputs
 
     def profile(
         self, *, runs: int, warmup: int, inputs: Sequence[bytes] = (), trace: bool = False
@@ -209,6 +209,7 @@ class Workbench(ABC):
         from gossamer.device import _static_profile
 
         slot, entry = self._active()
+        self._prepare()  # the profiler there may be older than what reads its answer
         found, _ = self._execute(slot, entry, inputs, runs=runs, warmup=warmup, each=True)
         try:
             shown = _static_profile.figures(found, entry["name"])
@@ -229,10 +230,15 @@ class Workbench(ABC):
         """Let go of the device."""
         self._shell.close()
 
-    def _try(self, slot: str, entry: dict[str, Any], inputs: Sequence[bytes]) -> float:
-        """Microseconds of a first run."""
-        found, _ = self._execute(slot, entry, inputs, runs=1, warmup=0, trial=True)
-        return float(found["inference"]["median_us"])
+    def _run_once(
+        self, slot: str, entry: dict[str, Any], inputs: Sequence[bytes], *, outputs: int = 0, trial: bool = False
+    ) -> tuple[float, list[bytes]]:
+        """Microseconds and raw outputs of one inference."""
+        found, raw = self._execute(slot, entry, inputs, runs=1, warmup=0, outputs=outputs, trial=trial)
+        try:
+            return float(found["inference"]["median_us"]), raw
+        except (KeyError, TypeError, ValueError) as e:
+            raise SlotError(f"the profiler's answer tells no time: {e}", where=self._where) from e
 
     def _execute(
         self, slot: str, entry: dict[str, Any], inputs: Sequence[bytes], *, runs: int, warmup: int, outputs: int = 0,
