@@ -3,7 +3,7 @@
 Two slots and a record in a folder. A new bundle goes into the slot that is not active, is compared by SHA-256 and tried
 with one run; then one rename of the record makes it the active one. Signatures are checked here, against this machine's
 trust store, and by the profiler at every run against the key that signed at the flash. The folder is a workbench that
-everyone with that login may write to: it measures, it does not protect.
+everyone with that login may write to: it measures, it does not protect. Nothing locks it: one user at a time.
 """
 
 from __future__ import annotations
