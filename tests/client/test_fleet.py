@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import threading
 import time
 
@@ -354,17 +355,18 @@ def test_a_fleet_without_a_registry_knows_no_channels(tmp_path):
 
 
 class Losing:
-    """A stub whose first answer of each method is lost after the server gave it."""
+    """A stub whose first answer of each method is lost after the server gave it, in one of the ways that happens."""
 
     def __init__(self, stub):
         self._stub, self.lost = stub, []
+        self._codes = itertools.cycle([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 
     def __getattr__(self, method):
         async def made(request, **options):
             answer = await getattr(self._stub, method)(request, **options)
             if method not in self.lost:
                 self.lost.append(method)
-                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+                raise grpc.aio.AioRpcError(next(self._codes), grpc.aio.Metadata(), grpc.aio.Metadata())
             return answer
 
         return made

@@ -14,7 +14,8 @@ from gossamer.client._errors import distrusted, from_call
 
 T = TypeVar("T")
 
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# CANCELLED: by a server that stops while it works on the call; where the caller cancels, grpc.aio raises no status.
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 
 def lost(error: grpc.aio.AioRpcError) -> bool:

@@ -96,7 +96,7 @@ def from_call(error: grpc.aio.AioRpcError, address: str) -> GossamerError:
             where=address,
             hint="give the certificate of the authority that signed it (ca)",
         )
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # gone, or going
         return UnreachableError(
             f"the service does not answer: {details}",
             where=address,
