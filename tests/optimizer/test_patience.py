@@ -25,6 +25,7 @@ class Away(FolderBlobs):
         super().__init__(folder)
         self.fetching = self.putting = True
         self.asked = 0
+        self.error = UpstreamError(Code.UNAVAILABLE, "REGISTRY_UNREACHABLE", "the registry does not answer")
 
     def fetch(self, digest: str, target: Path) -> None:
         self._check(self.fetching)
@@ -37,7 +38,7 @@ class Away(FolderBlobs):
     def _check(self, away: bool) -> None:
         if away:
             self.asked += 1
-            raise UpstreamError(Code.UNAVAILABLE, "REGISTRY_UNREACHABLE", "the registry does not answer")
+            raise self.error
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_a_job_waits_for_its_inputs_and_for_the_store_of_its_results(bench, away
         waits = bench.store.get(job.id)
         assert (waits.state, waits.stage, waits.spent_s) == (State.RUNNING, "fetch", 0.0)
         away.fetching, away.asked = False, 0
+        away.error = UpstreamError(Code.INTERNAL, "REGISTRY_REFUSES", "the registry refuses this server")
         asked(away, 5)
         waits = bench.store.get(job.id)
         assert (waits.state, waits.stage) == (State.RUNNING, "store")

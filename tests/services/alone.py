@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from gossamer._proto.v1 import registry_pb2, registry_pb2_grpc
 from gossamer.cli._app import app
 from gossamer.client import Client, Retry
-from gossamer_services.common.database import open_database
+from gossamer_services.common.database import database_url, open_database
 from gossamer_services.common.tokens import TABLES, TokenStore
 
 Metadata = tuple[tuple[str, str], ...]
@@ -48,12 +48,14 @@ def identity(folder: Path, *names: str) -> list[str]:
 class Alone:
     """One service by itself, on a port that it keeps; ``admin`` is the metadata of a token of it."""
 
-    def __init__(self, folder: Path, name: str, *overrides: str) -> None:
+    def __init__(self, folder: Path, name: str, *overrides: str, database: str = "") -> None:
         self.folder, self.name, self.port = folder / name, name, free_port()
         self.folder.mkdir()
+        self._database = database
         self.overrides = [*overrides, "server.tokens=required", "server.drain_delay_s=0", "server.drain_s=1"]
+        self.overrides += [f'state.database="{database}"']
         self.process: subprocess.Popen[str] | None = None
-        self.admin_token = self.token("admin", "admin")
+        self.admin_token = self.token(f"{name}-admin" if database else "admin", "admin")
         self.admin = bearer(self.admin_token)
 
     @property
@@ -66,7 +68,7 @@ class Alone:
 
     def token(self, name: str, *scopes: str) -> str:
         """A new token of this service."""
-        store = TokenStore(open_database(f"sqlite:///{self.folder / 'registry.db'}", TABLES))
+        store = TokenStore(open_database(database_url(self._database, self.folder, "registry.db"), TABLES))
         made = store.create(name, scopes)
         store.close()
         return made
@@ -127,11 +129,14 @@ class Alone:
 class Apart:
     """The three; optimizer and fleet know the registry, and how to be known there."""
 
-    def __init__(self, folder: Path, *, registry: tuple[str, ...] = (), optimizer: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, optimizer: tuple[str, ...] = (), database: str = "") -> None:
         self.folder = folder
-        self.registry = Alone(folder, "registry", "registry.grace_s=0", "registry.collect_every_s=0", *registry)
-        self.optimizer = Alone(folder, "optimizer", *self.upstream("optimizer", "read", "submit"), *optimizer)
-        self.fleet = Alone(folder, "fleet", *self.upstream("fleet", "read"), "upstream.cache_s=0")
+        collected = "registry.grace_s=0", "registry.collect_every_s=0"
+        self.registry = Alone(folder, "registry", *collected, database=database)
+        own = self.upstream("optimizer", "read", "submit")
+        self.optimizer = Alone(folder, "optimizer", *own, *optimizer, database=database)
+        own = self.upstream("fleet", "read")
+        self.fleet = Alone(folder, "fleet", *own, "upstream.cache_s=0", database=database)
 
     def upstream(self, name: str, *scopes: str) -> list[str]:
         """Settings with which a service finds the registry."""

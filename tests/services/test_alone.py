@@ -28,6 +28,9 @@ from tests.finetune.conftest import network, task
 from tests.optimizer.conftest import SPARSE, TRAINED
 from tests.services.alone import Alone, Apart, free_port
 from tests.services.kit import refused
+from tests.services.postgres import url
+
+__all__ = ["url"]
 
 Code = grpc.StatusCode
 RECIPE = json.dumps(SPARSE) + "\n"
@@ -105,6 +108,19 @@ def test_garbage_collection_leaves_what_jobs_refer_to(apart: Apart, client: Clie
     assert len(client.read(result.numbers.bundle_sha256)) == result.numbers.bundle_bytes
     assert json.loads(result.report())["manifest"]["name"] == "small2"
     assert running.status().state is JobState.CANCELLED
+
+
+@pytest.mark.slow
+def test_all_three_on_one_postgres(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install -e './services[postgres]'")
+    with Apart(tmp_path, database=url).running() as apart:
+        token = apart.fleet.admin_token  # good for all, for they are in one database
+        with Client(apart.optimizer.address, token=token, registry=apart.registry.address) as client:
+            result = client.submit(model(tmp_path), RECIPE, publish=("small", "1")).wait(timeout_s=60)
+            assert client.version("small/1").sha256 == result.numbers.bundle_sha256
+            assert apart.collect() == 0
+        with Client(apart.fleet.address, token=token, registry=apart.registry.address) as client:
+            assert client.fleet.start_rollout("small/1").state == "COMPLETED"
 
 
 @pytest.mark.slow

@@ -17,7 +17,11 @@ import pytest
 pytest.importorskip("grpc", reason="grpcio is missing: pip install -e ./services")
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e ./services")
 
+import grpc
+
 import gossamer
+from gossamer._errors import KeyFileError
+from gossamer._proto.v1 import fleet_pb2, fleet_pb2_grpc, optimizer_pb2, optimizer_pb2_grpc
 from gossamer_services.common.errors import Code, ServiceError, SettingsError
 from gossamer_services.common.logs import REQUEST_ID
 from gossamer_services.upstream.connection import Upstream, UpstreamError
@@ -26,7 +30,8 @@ from gossamer_services.upstream.recent import Recent
 from gossamer_services.upstream.registry import RemoteRegistry
 from tests.client.proxy import cutting
 from tests.services.alone import Alone, free_port
-from tests.services.kit import served
+from tests.services.common.certificates import Authority
+from tests.services.kit import refused, served
 from tests.shellkit import PLAIN, small_network
 
 T = TypeVar("T")
@@ -66,9 +71,9 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 def connect() -> Iterator[Callable[..., RemoteRegistry]]:
     made: list[Upstream] = []
 
-    def connect(port: int, *, lease_s: float = 3600.0, cache_s: float = 0.0) -> RemoteRegistry:
-        made.append(Upstream("registry", f"127.0.0.1:{port}", None, None))
-        return RemoteRegistry(made[-1], lease_s=lease_s, cache_s=cache_s)
+    def connect(port: int, *, cache_s: float = 0.0, ca: Path | None = None) -> RemoteRegistry:
+        made.append(Upstream("registry", f"127.0.0.1:{port}", None, ca))
+        return RemoteRegistry(made[-1], lease_s=3600.0, cache_s=cache_s)
 
     yield connect
     for upstream in made:
@@ -221,6 +226,49 @@ def test_a_token_is_read_anew_and_request_ids_go_along(tmp_path):
         finally:
             REQUEST_ID.set("")
             upstream.close()
+
+
+def test_tls(connect, tmp_path):
+    people, strangers = Authority("people"), Authority("strangers")
+    certificate, key = people.issue("server").write(tmp_path, "server")
+    (tmp_path / "people.crt").write_bytes(people.certificate)
+    (tmp_path / "strangers.crt").write_bytes(strangers.certificate)
+    remote = Remote(tmp_path, f'server.tls_certificate="{certificate}"', f'server.tls_key="{key}"')
+    try:
+        registry = connect(remote.port, ca=tmp_path / "people.crt")
+        assert registry.check(writes=True) is None and registry.size("0" * 64) is None
+        registry = connect(remote.port, ca=tmp_path / "strangers.crt")
+        error = failing(lambda: registry.size("0" * 64), Code.INTERNAL, "REGISTRY_REFUSES")
+        assert "certificate is not trusted" in error.message and "upstream.registry_ca" in (error.hint or "")
+        with pytest.raises(SettingsError, match="certificate is not trusted"):
+            registry.check(writes=True)
+        failing(lambda: connect(remote.port).size("0" * 64), Code.UNAVAILABLE, "REGISTRY_UNREACHABLE")  # not encrypted
+    finally:
+        remote.stop()
+    with pytest.raises(KeyFileError, match="the certificates cannot be read"):
+        Upstream("registry", "localhost:1", None, tmp_path / "none.crt")
+
+
+def test_optimizer_and_fleet_in_one_process(remote, tmp_path):
+    async def main() -> None:
+        settings = f"upstream.registry=127.0.0.1:{remote.port}"
+        async with served(tmp_path / "two", settings, services=("optimizer", "fleet")) as server:
+            assert [s.name for s in server.services] == [
+                "gossamer.v1.OptimizerService", "google.longrunning.Operations", "gossamer.v1.FleetService"
+            ]  # fmt: skip
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                rollout = fleet_pb2.Rollout(version="bundles/none/versions/1")
+                with refused(Code.NOT_FOUND, "VERSION_NOT_FOUND"):
+                    await fleet_pb2_grpc.FleetServiceStub(channel).CreateRollout(
+                        fleet_pb2.CreateRolloutRequest(rollout=rollout)
+                    )
+                stub = optimizer_pb2_grpc.OptimizerServiceStub(channel)
+                spec = optimizer_pb2.JobSpec(display_name="a", model_sha256="0" * 64, recipe="version: 1\n")
+                spec.model_format = optimizer_pb2.MODEL_FORMAT_ONNX
+                with refused(Code.NOT_FOUND, "BLOB_NOT_FOUND"):
+                    await stub.SubmitJob(optimizer_pb2.SubmitJobRequest(spec=spec))
+
+    asyncio.run(main())
 
 
 def test_recent_answers():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gossamer._errors import UnreachableError
+from gossamer._errors import AccessError, UnreachableError
 from gossamer.client._background import Background
 from gossamer.client._calls import Retry
 from gossamer.client._errors import RemoteError
@@ -30,8 +30,8 @@ _PAUSE_S = 1.0
 
 
 class UpstreamError(ServiceError):
-    """A server that this one needs does not answer (UNAVAILABLE) or refuses it (INTERNAL): not the caller's fault, and
-    over once that server runs, or somebody mends the settings."""
+    """A server that this one needs does not answer (UNAVAILABLE), refuses it or cannot be trusted (INTERNAL): not the
+    caller's fault, and over once that server runs, or somebody mends the settings."""
 
 
 class Upstream:
@@ -50,7 +50,8 @@ class Upstream:
 
     def __init__(self, name: str, address: str, token_file: Path | None, ca: Path | None) -> None:
         self.name, self.address = name, address
-        self._token_file, self._unreachable = token_file, f"{name.upper()}_UNREACHABLE"
+        self._token_file = token_file
+        self._unreachable, self._refused = f"{name.upper()}_UNREACHABLE", f"{name.upper()}_REFUSES"
         self._background = Background(f"upstream-{name}")
         self._running: set[concurrent.futures.Future[Any]] = set()
         self._ended = False
@@ -145,7 +146,7 @@ class Upstream:
         try:
             async with asyncio.timeout(within_s):
                 found = await work(link)
-        except (RemoteError, UnreachableError, TimeoutError) as e:
+        except (RemoteError, UnreachableError, AccessError, TimeoutError) as e:
             error = self._error(e)
             self._down = error if isinstance(error, UpstreamError) and error.reason == self._unreachable else None
             self._ask_again = time.monotonic() + _PAUSE_S
@@ -162,9 +163,12 @@ class Upstream:
 
     def _refuses(self, message: str, where: str) -> UpstreamError:
         hint = f"put a token that it knows, with the scopes, into upstream.{self.name}_token_file"
-        return UpstreamError(Code.INTERNAL, f"{self.name.upper()}_REFUSES", message, where=where, hint=hint)
+        return UpstreamError(Code.INTERNAL, self._refused, message, where=where, hint=hint)
 
-    def _error(self, error: RemoteError | UnreachableError | TimeoutError) -> ServiceError:
+    def _error(self, error: RemoteError | UnreachableError | AccessError | TimeoutError) -> ServiceError:
+        if isinstance(error, AccessError):
+            message, hint = f"the {self.name}: {error.message}", f"give its authority's: upstream.{self.name}_ca"
+            return UpstreamError(Code.INTERNAL, self._refused, message, where=self.address, hint=hint)
         if not isinstance(error, RemoteError):
             message = f"the {self.name} does not answer in time"
             if isinstance(error, UnreachableError):
