@@ -16,7 +16,11 @@ from gossamer.device.book import Place
 from gossamer.device.remote import Remote
 from gossamer_runtime._errors import SlotError
 from gossamer_runtime.agent import _identity, active_bundle
+from gossamer_runtime.agent._child import Child
+from gossamer_runtime.agent._device import Device
 from gossamer_runtime.agent._disk import FolderDisk
+from gossamer_runtime.agent._pull import Pull
+from gossamer_runtime.agent._slots import open_folder
 from tests.agent.agentkit import Agent, CuttingProxy, agent, cpu_seconds, rss_bytes
 from tests.agent.conftest import digest
 from tests.agent.fleetkit import Fleet, fleet, puller, wait
@@ -288,6 +292,30 @@ def test_times_that_do_not_fit_are_named(root, tmp_path, work, server_days, devi
         device.close()
     listener.stop(0).wait()
     proxy.close()
+
+
+def test_renewal_at_a_real_fleet(tmp_path, work, root, capsys):
+    with fleet(tmp_path / "data", "fleet.certificate_days=1") as served:
+        name = served.enroll(root, capsys)
+        device = Device(open_folder(root, Child), Child)
+        old, ends = _identity.read(device.slots.disk), served.device(name).certificate_expire_time.ToSeconds()
+        time.sleep(1.1)  # certificates count whole seconds
+        now = [time.time()]
+        pull = Pull(device, old, clock=lambda: now[0])
+        pull.visit()
+        assert _identity.read(device.slots.disk) == old
+        now[0] += 9 * 3600  # it began a day ago and ends in a day: two thirds are 32 hours
+        pull.visit()
+        new = _identity.read(device.slots.disk)
+        assert new.certificate != old.certificate and (new.key, new.device) == (old.key, old.device)
+        assert served.device(name).certificate_expire_time.ToSeconds() > ends
+        heard = served.device(name).heartbeat_time.ToNanoseconds()
+        pull._renew_at = float("inf")
+        pull.visit()  # with the new one
+        assert served.device(name).heartbeat_time.ToNanoseconds() > heard and device.problem == ""
+        pull.stop()
+        device.close()
+        assert (root / "identity").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_flash_by_hand_and_a_pull_share_the_slots(served, root, tmp_path, bundles, capsys):

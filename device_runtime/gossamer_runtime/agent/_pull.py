@@ -103,7 +103,8 @@ class Pull:
         """End visits; a download is cut, a trial ends first. Waits for at most ``seconds``."""
         self._stop.set()
         self._drop_link()
-        self._thread.join(seconds)
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._stop.is_set():
