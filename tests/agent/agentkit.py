@@ -64,8 +64,11 @@ def agent(root: Path, *options: str, host: str = "127.0.0.1", prefix: Sequence[s
 class CuttingProxy:
     """Forwards to a port and breaks each connection after ``allow`` bytes from the client, or, ``down``, to it.
 
-    ``port`` and ``allow`` may be set later; connections that are there keep what they have.
+    ``target`` and ``allow`` may be set later; connections that are there keep what they have. ``stall_after``: so many
+    bytes later it goes silent instead.
     """
+
+    stall_after: int | None = None
 
     def __init__(self, port: int, allow: int, *, down: bool = False) -> None:
         self.target, self.allow, self._down = port, allow, down
@@ -89,8 +92,13 @@ class CuttingProxy:
         with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self.target)) as server:
             limited, free = (server, client) if self._down else (client, server)
             threading.Thread(target=self._forward, args=(free, limited), daemon=True).start()
-            left = self.allow
+            left, came = self.allow, 0
             while left and (data := limited.recv(min(left, 4096))):
+                came += len(data)
+                if self.stall_after is not None and came > self.stall_after:
+                    while limited.recv(4096):
+                        pass
+                    break
                 free.sendall(data)
                 left -= len(data)
             if not left:

@@ -15,7 +15,7 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer.device.book import Place
 from gossamer.device.remote import Remote
 from gossamer_runtime._errors import SlotError
-from gossamer_runtime.agent import _identity, active_bundle
+from gossamer_runtime.agent import _identity, _watch, active_bundle
 from gossamer_runtime.agent._child import Child
 from gossamer_runtime.agent._device import Device
 from gossamer_runtime.agent._disk import FolderDisk
@@ -221,7 +221,44 @@ def test_a_restart_goes_on_with_what_came(tmp_path, work, root, bundles, capsys)
         proxy.allow = 1 << 30
         made.start()
         served.runs(name, data)
-        made.stop()
+        assert made.stop() == 0
+    assert running(root) == data
+
+
+def test_an_end_in_the_middle_of_a_download(tmp_path, work, root, bundles, capsys):
+    data = bundles("1", pad=3_000_000)
+    with behind_proxy(tmp_path, 1 << 30) as (served, proxy):
+        name = served.enroll(root, capsys)
+        served.desire(name, served.publish(data, "1"))
+        proxy.stall_after = 2_000_000  # then nothing comes, and nothing breaks
+        with puller(root) as made:
+            part = root / f"part-{digest(data)}"
+            wait(lambda: part.exists() and part.stat().st_size, lambda size: size)
+            assert served.device(name).status.state == State.DEVICE_STATE_UPDATING
+            began = time.monotonic()
+            assert made.stop() == 0
+            assert time.monotonic() - began < 5
+        assert 0 < part.stat().st_size < len(data)
+
+
+def test_a_download_that_goes_silent_is_ended_and_goes_on(tmp_path, work, root, bundles, capsys, monkeypatch):
+    monkeypatch.setattr(_watch, "IDLE_SECONDS", 0.4)
+    data = bundles("1", pad=3_000_000)
+    with behind_proxy(tmp_path, 1 << 30) as (served, proxy):
+        name = served.enroll(root, capsys)
+        served.desire(name, served.publish(data, "1"))
+        proxy.stall_after = 2_000_000
+        device = Device(open_folder(root, Child), Child)
+        pull = Pull(device, _identity.read(device.slots.disk))
+        pull.visit()
+        status = pull.status()
+        assert (status.state, status.failure_reason) == (State.DEVICE_STATE_UPDATING, "SERVER_UNREACHABLE")
+        came = device.slots.uploads.offset(digest(data))
+        assert 0 < came < len(data) and status.progress_percent == pytest.approx(100 * came / len(data))
+        proxy.stall_after = None
+        wait(lambda: (pull.visit(), pull.status().state)[1], lambda state: state == State.DEVICE_STATE_RUNNING)
+        pull.stop()
+        device.close()
     assert running(root) == data
 
 

@@ -23,7 +23,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),  # while a call goes on: a download behind a NAT that has forgotten us must end
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
-    ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # who calls tries again, and says so
 ]
 _Code = grpc.StatusCode
