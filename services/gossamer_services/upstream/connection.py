@@ -55,7 +55,8 @@ class Upstream:
         self._background = Background(f"upstream-{name}")
         self._running: set[concurrent.futures.Future[Any]] = set()
         self._ended = False
-        self._down: UpstreamError | None = None
+        self._down = ""
+        """Why it does not answer, and no error: one that is raised again and again gathers tracebacks."""
         self._ask_again = 0.0
         try:
             self._link = self._background.run(self._open(ca))
@@ -139,19 +140,19 @@ class Upstream:
         self._background.close()
 
     async def _watched(self, work: Callable[[Link], Coroutine[Any, Any, T]], link: Link, within_s: float | None) -> T:
-        if self._down is not None:
+        if self._down:
             if time.monotonic() < self._ask_again:
-                raise self._down
+                raise self._away(self._down)
             self._ask_again = time.monotonic() + (within_s or SILENT_S)
         try:
             async with asyncio.timeout(within_s):
                 found = await work(link)
         except (RemoteError, UnreachableError, AccessError, TimeoutError) as e:
             error = self._error(e)
-            self._down = error if isinstance(error, UpstreamError) and error.reason == self._unreachable else None
+            self._down = error.message if error.reason == self._unreachable else ""
             self._ask_again = time.monotonic() + _PAUSE_S
             raise error from e
-        self._down = None
+        self._down = ""
         return found
 
     def _token(self) -> str:
@@ -160,6 +161,11 @@ class Upstream:
             return self._token_file.read_text().strip()
         except (OSError, UnicodeDecodeError) as e:
             raise self._refuses(f"the token for the {self.name} cannot be read: {e}", str(self._token_file)) from e
+
+    def _away(self, message: str, reason: str = "") -> UpstreamError:
+        return UpstreamError(
+            Code.UNAVAILABLE, reason or self._unreachable, message, where=self.address, hint="try again later"
+        )
 
     def _refuses(self, message: str, where: str) -> UpstreamError:
         hint = f"put a token that it knows, with the scopes, into upstream.{self.name}_token_file"
@@ -173,20 +179,13 @@ class Upstream:
             message = f"the {self.name} does not answer in time"
             if isinstance(error, UnreachableError):
                 message = error.message.replace("the service", f"the {self.name}", 1)
-            return UpstreamError(
-                Code.UNAVAILABLE, self._unreachable, message, where=self.address, hint="try again later"
-            )
+            return self._away(message)
         code = getattr(Code, error.code)
         if code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
             return self._refuses(f"the {self.name} refuses this server: {error.message}", self.address)
         if code is Code.UNIMPLEMENTED:
             return self._refuses(f"no {self.name} is served there: {error.message}", self.address)
         if code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or not error.reason:
-            return UpstreamError(
-                Code.UNAVAILABLE,
-                error.reason or self._unreachable,
-                f"the {self.name}: {error.message}",
-                where=self.address,
-            )
+            return self._away(f"the {self.name}: {error.message}", error.reason)
         metadata = {k: v for k, v in error.metadata.items() if k not in ("request_id", "where", "hint")}
         return ServiceError(code, error.reason, error.message, where=error.where, hint=error.hint, metadata=metadata)
