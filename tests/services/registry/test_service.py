@@ -372,12 +372,17 @@ def test_garbage_collection_keeps_what_is_referenced(tmp_path, bundle):
 def test_garbage_collection_beside_creation_never_leaves_a_version_without_its_blob(tmp_path, bundle):
     async def main():
         async with registry(tmp_path, "registry.grace_s=0") as stub:
+
+            async def collect(after_s: float) -> None:
+                await asyncio.sleep(after_s)
+                await stub.CollectGarbage(pb.CollectGarbageRequest())
+
             made = 0
             for i in range(15):
                 await upload(stub, bundle, f"r{i}", chunk=100_000)
                 results = await asyncio.gather(
                     create(stub, bundle, f"v{i}"),
-                    stub.CollectGarbage(pb.CollectGarbageRequest()),
+                    collect(i * 0.004),  # before, in the middle of and after the creation, however fast the machine is
                     return_exceptions=True,
                 )
                 for name in [v.name for v in (await stub.ListVersions(pb.ListVersionsRequest())).versions]:
