@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from gossamer_runtime._errors import SlotError
+from gossamer_runtime._errors import SignatureError, SlotError
 from gossamer_runtime.agent import _identity, _pull
 from gossamer_runtime.agent._proto import fleet_pb2 as pb
 from gossamer_runtime.agent._reasons import RunError, ServerAccessError, ServerError
@@ -226,6 +226,34 @@ def test_odd_answers_of_a_registry(world, bundles):
     pull._try_at = 0.0
     settle(pull)
     assert device.slots.bundle() == data
+
+
+def test_a_wish_that_is_none(world, bundles):
+    old = bundles("1")
+    disk = with_old(old)
+    device, pull = agent(disk, world)
+    before = device.slots.pointer
+    world.answer.desired_sha256 = "../../etc/passwd"
+    assert 0 < pull.visit() <= 1
+    assert device.problem == "the server desires '../../etc/passwd', no SHA-256"
+    assert device.slots.pointer == before and not world.reads
+    assert Slots(disk.after_cut("lost"), Here).bundle() == old
+
+
+def test_a_long_story_is_cut(world, bundles):
+    disk = with_old(bundles("1"))
+    device, pull = agent(disk, world)
+    bad = bundles("2")
+
+    class Refuses(Opened):
+        def check(self, bundle):
+            raise SignatureError("no " * 100_000)
+
+    device.child = Refuses
+    world.desire(bad)
+    settle(pull)
+    again = Slots(disk.after_cut("lost"), Here)
+    assert again.pointer.failed.sha256 == digest(bad) and len(again.pointer.failed.message) == 1000
 
 
 def test_a_bundle_that_is_too_large_is_refused(world, bundles):

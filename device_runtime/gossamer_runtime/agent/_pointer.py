@@ -67,6 +67,11 @@ class Pointer:
         return replace(self, entries=entries)
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is a SHA-256 as the agent writes them: 64 lower-case hexadecimal digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def other(slot: str | None) -> str:
     """The slot that is not this one; for None the first."""
     return "b" if slot == "a" else "a"
@@ -120,9 +125,9 @@ def _check(pointer: Pointer) -> None:
         if slot is not None and slot not in pointer.entries:
             raise ValueError(f"slot {slot!r} has no bundle")
     for slot, entry in pointer.entries.items():
-        if slot not in SLOTS or not _DIGEST.fullmatch(entry.sha256) or not isinstance(entry.size, int):
+        if slot not in SLOTS or not is_digest(entry.sha256) or not isinstance(entry.size, int):
             raise ValueError(f"slot {slot!r}")
-    if pointer.failed is not None and not _DIGEST.fullmatch(pointer.failed.sha256):
+    if pointer.failed is not None and not is_digest(pointer.failed.sha256):
         raise ValueError("failed")
     for number in (pointer.attempts, pointer.counter, pointer.generation):
         if not isinstance(number, int) or number < 0:

@@ -25,7 +25,7 @@ from gossamer_runtime.agent._device import Device
 from gossamer_runtime.agent._download import Download
 from gossamer_runtime.agent._identity import Identity
 from gossamer_runtime.agent._link import REMOVED, UNREACHABLE, UNTRUSTED, Link, link_of
-from gossamer_runtime.agent._pointer import Failure
+from gossamer_runtime.agent._pointer import Failure, is_digest
 from gossamer_runtime.agent._profile_run import ProfileRuns
 from gossamer_runtime.agent._proto import fleet_pb2 as pb
 from gossamer_runtime.agent._reasons import (
@@ -141,6 +141,8 @@ class Pull:
         if not self._facts_told:
             request.facts.CopyFrom(_facts.read())
         answer: pb.HeartbeatResponse = self._call("Heartbeat", request)
+        if answer.desired_sha256 and not is_digest(answer.desired_sha256):
+            raise ServerError(f"the server desires {answer.desired_sha256[:80]!r}, no SHA-256", reason="BAD_ANSWER")
         self._facts_told = True
         self._heard = time.monotonic()
         seconds = answer.interval.ToTimedelta().total_seconds()

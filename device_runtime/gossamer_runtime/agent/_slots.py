@@ -282,6 +282,8 @@ class Slots:
         Raises:
             SlotError: the disk is full or failed.
         """
+        if failed is not None:
+            failed = replace(failed, message=failed.message[:MOST_PROBLEM])
         if failed != self.pointer.failed:
             self._write(replace(self.pointer, failed=failed))
 

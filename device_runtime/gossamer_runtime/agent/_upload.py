@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from gossamer_runtime.agent._disk import Disk
+from gossamer_runtime.agent._pointer import is_digest
 from gossamer_runtime.agent._reasons import DigestFormError, FullError, OffsetError, StreamError, TooLargeError
 
 PART = "part-"
 MAX_BUNDLE_BYTES = 1 << 31
 _MARGIN_BYTES = 1 << 16
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Uploads:
         Raises:
             InputError: not a SHA-256.
         """
-        if not _DIGEST.fullmatch(sha256):
+        if not is_digest(sha256):
             raise DigestFormError("a digest is 64 lower-case hexadecimal digits", where=sha256[:80])
         return self._disk.size(PART + sha256) or 0
 
