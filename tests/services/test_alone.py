@@ -19,16 +19,20 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e 
 
 import grpc
 import numpy as np
+from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import gossamer
 from gossamer._errors import UnreachableError
 from gossamer._proto.v1 import optimizer_pb2, optimizer_pb2_grpc
+from gossamer.cli._app import app
 from gossamer.client import Client, Job, JobState, RemoteError
 from tests.finetune.conftest import network, task
 from tests.optimizer.conftest import SPARSE, TRAINED
 from tests.services.alone import Alone, Apart, free_port
 from tests.services.kit import refused
 from tests.services.postgres import url
+from tests.shellkit import PLAIN, small_network
 
 __all__ = ["url"]
 
@@ -90,6 +94,29 @@ def test_a_job_becomes_a_version_that_the_fleet_knows(
         with pytest.raises(RemoteError, match="there is no such version") as caught:
             people.fleet.start_rollout("small/2")
         assert (caught.value.code, caught.value.where) == ("NOT_FOUND", "bundles/small/versions/2")
+
+
+def test_commands_find_a_registry_apart(apart: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = gossamer.optimize(small_network(), PLAIN, key=False, name="command", version="1")
+    (tmp_path / "small.goss").write_bytes(bundle.data)
+    (tmp_path / "token").write_text(apart.registry.admin_token)
+
+    def run(*arguments: str) -> str:
+        ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    # An address and a token that were given win over those of the environment.
+    monkeypatch.setenv("GOSSAMER_REGISTRY", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("GOSSAMER_REGISTRY_TOKEN", "goss_none")
+    there = "--server", apart.registry.address, "--token-file", str(tmp_path / "token")
+    run("registry", "push", str(tmp_path / "small.goss"), "command/1", "--channel", "stable", "-q", *there)
+    monkeypatch.setenv("GOSSAMER_REGISTRY", apart.registry.address)
+    monkeypatch.setenv("GOSSAMER_REGISTRY_TOKEN", apart.registry.admin_token)
+    monkeypatch.setenv("GOSSAMER_SERVER", apart.fleet.address)
+    monkeypatch.setenv("GOSSAMER_TOKEN", apart.fleet.admin_token)
+    assert "command/1" in run("registry", "list", "command")
+    assert run("fleet", "rollout", "start", "command@stable") == "nothing to do: no device matches\n"
 
 
 def test_garbage_collection_leaves_what_jobs_refer_to(apart: Apart, client: Client, tmp_path: Path) -> None:

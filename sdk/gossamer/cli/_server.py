@@ -21,35 +21,47 @@ F = TypeVar("F", bound=Callable[..., Any])
 ATTEMPTS = 5
 """Of a call: a person waits for the command, some two seconds until it says that nobody answers."""
 
-server_option = click.option(
-    "--server",
-    metavar="HOST:PORT",
-    default="localhost:50551",
-    envvar="GOSSAMER_SERVER",
-    show_envvar=True,
-    show_default=True,
-    help="Address of 'gossamer serve'.",
-)
+
+def server_option(command: F) -> F:
+    """--server."""
+    return _server_option(command, "GOSSAMER_SERVER")
 
 
 def server_options(command: F) -> F:
     """--server, --token-file, --ca."""
-    for option in reversed(
-        [
-            server_option,
-            click.option(
-                "--token-file", type=PATH, help="A file that holds a token. [default: the variable GOSSAMER_TOKEN]"
-            ),
-            click.option("--ca", help="Certificates to trust, a file or 'system'; turns TLS on."),
-        ]
-    ):
-        command = option(command)
-    return command
+    return server_option(_options(command))
+
+
+def registry_options(command: F) -> F:
+    """The same for commands that call the registry alone, which may be served apart from the others."""
+    return _server_option(_options(command), "GOSSAMER_REGISTRY", "GOSSAMER_SERVER")
+
+
+def _server_option(command: F, *variables: str) -> F:
+    return click.option(
+        "--server",
+        metavar="HOST:PORT",
+        default="localhost:50551",
+        envvar=variables,
+        show_envvar=True,
+        show_default=True,
+        help="Address of 'gossamer serve'.",
+    )(command)
+
+
+def _options(command: F) -> F:
+    command = click.option("--ca", help="Certificates to trust, a file or 'system'; turns TLS on.")(command)
+    return click.option(
+        "--token-file", type=PATH, help="A file that holds a token. [default: the variable GOSSAMER_TOKEN]"
+    )(command)
 
 
 @contextlib.contextmanager
-def client_of(server: str, token_file: Path | None, ca: str | None) -> Iterator[Client]:
+def client_of(server: str, token_file: Path | None, ca: str | None, *, registry: bool = False) -> Iterator[Client]:
     """A client of the server that the options name.
+
+    Args:
+        registry: they name the registry, whatever GOSSAMER_REGISTRY says.
 
     Raises:
         BackendError: the packages that it needs are missing.
@@ -71,7 +83,9 @@ def client_of(server: str, token_file: Path | None, ca: str | None) -> Iterator[
         except (OSError, UnicodeDecodeError) as e:
             raise InputError(f"cannot read the token file: {e}", where=str(token_file)) from e
     authority = None if ca in (None, "system") else ca
-    with Client(server, token=token, ca=authority, tls=True if ca else None, retry=Retry(attempts=ATTEMPTS)) as client:
+    named = {"registry": server, "registry_token": token} if registry else {}
+    tls, retry = True if ca else None, Retry(attempts=ATTEMPTS)
+    with Client(server, token=token, ca=authority, tls=tls, retry=retry, **named) as client:
         yield client
 
 

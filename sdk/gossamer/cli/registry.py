@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gossamer.cli._common import PATH, json_option, print_json
-from gossamer.cli._server import client_of, labels_of, server_options, time_text, version_text
+from gossamer.cli._server import client_of, labels_of, registry_options, time_text, version_text
 
 if TYPE_CHECKING:
     from gossamer.client import Client, Version
@@ -39,7 +39,7 @@ def command() -> None:
 @click.option("--description", default="", help="For people.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the version; repeat.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@server_options
+@registry_options
 @json_option
 def push(
     bundle_file: Path,
@@ -60,7 +60,7 @@ def push(
 
     name, number = _pair(version, "/", "NAME/VERSION, such as person/1.4.0")
     wanted = {key: value for key, value in labels_of(labels).items() if value is not None}
-    with client_of(**server) as client:
+    with client_of(**server, registry=True) as client:
         with TransferBar("push", quiet=quiet or as_json) as bar:
             digest = client.upload(bundle_file, bar)
         made, new = _publish(client, digest, name, number, description=description, labels=wanted)
@@ -83,13 +83,13 @@ def push(
 @command.command("list", epilog="\b\nExample:\n  gossamer registry list person\n")
 @click.argument("name", default="")
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="Latest ones to list.")
-@server_options
+@registry_options
 @json_option
 def list_(name: str, limit: int, as_json: bool, **server: Any) -> None:
     """List versions of the bundle NAME, newest first, or of all bundles; and which of them channels name."""
     from gossamer._tables import bytes_text, columns
 
-    with client_of(**server) as client:
+    with client_of(**server, registry=True) as client:
         versions, channels = client.versions(name, limit=limit), client.channels(name)
     if as_json:
         print_json({"versions": versions, "channels": channels})
@@ -120,7 +120,7 @@ def list_(name: str, limit: int, as_json: bool, **server: Any) -> None:
 @command.command("channel", epilog="\b\nExample:\n  gossamer registry channel person@stable 1.4.0\n")
 @click.argument("channel", metavar="NAME@CHANNEL")
 @click.argument("version", required=False)
-@server_options
+@registry_options
 @json_option
 def channel_(channel: str, version: str | None, as_json: bool, **server: Any) -> int:
     """Point a channel (stable or canary) at VERSION, or show what it names.
@@ -131,7 +131,7 @@ def channel_(channel: str, version: str | None, as_json: bool, **server: Any) ->
 
     name, kind = _pair(channel, "@", "NAME@CHANNEL, such as person@stable")
     code = 0
-    with client_of(**server) as client:
+    with client_of(**server, registry=True) as client:
         known = {c.name: c for c in client.channels(name)}
         found = known.get(f"bundles/{name}/channels/{kind}")
         if version is not None:
