@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -135,6 +138,38 @@ def test_garbage_collection_leaves_what_jobs_refer_to(apart: Apart, client: Clie
     assert len(client.read(result.numbers.bundle_sha256)) == result.numbers.bundle_bytes
     assert json.loads(result.report())["manifest"]["name"] == "small2"
     assert running.status().state is JobState.CANCELLED
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "services" / "README.md").read_text().partition("## Each service by itself")[2]
+    lines = text.split("```")[1].replace("\\\n", "").strip().splitlines()
+    assert [line.split()[1:3] for line in lines[2:]] == [["serve", n] for n in ("registry", "optimizer", "fleet")]
+    ports = [free_port() for _ in range(3)]
+    script = "\n".join([*lines[:2], *(f"{line} &" for line in lines[2:]), "wait"])
+    for i, port in enumerate(ports):
+        script = script.replace(f"127.0.0.1:{50551 + i}", f"127.0.0.1:{port}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with (tmp_path / "log").open("w") as log:
+        shell = subprocess.Popen(
+            ["bash", "-ec", script], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        with contextlib.ExitStack() as stack:
+            channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in ports]
+            for channel in channels:
+                grpc.channel_ready_future(channel).result(60)
+            there = {"registry": f"127.0.0.1:{ports[0]}"}
+            there["registry_token"] = (tmp_path / "optimizer.token").read_text().strip()
+            with Client(f"127.0.0.1:{ports[1]}", **there) as client:
+                client.submit(model(tmp_path), RECIPE, publish=("small", "1")).wait(timeout_s=60)
+                assert client.version("small/1").creator == "tokens/optimizer"
+            with Client(f"127.0.0.1:{ports[2]}", **there) as client:
+                assert client.fleet.start_rollout("small/1").state == "COMPLETED"
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+        shell.wait(30)
 
 
 @pytest.mark.slow
