@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_runtime.agent import _facts
 from gossamer_runtime.agent._profile_record import record
 from gossamer_runtime.agent._proto import fleet_pb2
-from gossamer_runtime.agent._reasons import ServerError
+from gossamer_runtime.agent._reasons import ServerError, ServerUnreachableError
 from gossamer_runtime.agent._trial import Facts
 from tests.agent.conftest import digest
 from tests.agent.fleetkit import fleet, puller, wait
@@ -112,8 +115,6 @@ class Profiled(Opened):
     profiles = 0
 
     def profile(self, runs, warmup, inputs, trace, seconds):
-        import json
-
         type(self).profiles += 1
         assert self._session is not None
         return json.dumps(self._session.profile(runs, warmup).to_json()), "", ""
@@ -136,6 +137,24 @@ def test_an_answer_that_cannot_be_delivered_waits(world, bundles):
     (answer,) = world.answers
     assert answer.profile_run == name and answer.profile.latency.runs == 5
     assert pull.visit() >= 9 and Profiled.profiles == 1
+
+
+def test_an_answer_that_is_never_taken_does_not_keep_updates_waiting(world, bundles):
+    device, pull = agent(with_old(bundles("1")), world, opened=Profiled)
+    asked(world)
+    asks = []
+
+    def too_large(request):
+        asks.append(request)
+        raise ServerUnreachableError("Sent message larger than max", reason="SERVER_UNREACHABLE")
+
+    world.CreateProfile = too_large
+    new = bundles("2")
+    world.desire(new)
+    for _ in range(12):
+        pull.visit()
+    assert len(asks) == 8 and device.slots.bundle() == new and device.problem == ""
+    assert len(world.said) >= 12 and Profiled.profiles == 1
 
 
 def test_a_refused_profile_is_no_endless_work(world, bundles):
@@ -168,9 +187,11 @@ def test_a_download_for_a_profile_goes_on_where_it_was_and_is_kept(world, bundle
     device, pull = agent(with_old(bundles("1")), world, opened=Profiled)
     asked(world, bundle_sha256=digest(data), bundle_bytes=len(data))
     world.cut_after = 3 * world.chunk
-    pull.visit()
-    pull.visit()
-    pull.visit()
+    assert pull.visit() >= 9 and device.problem == ""  # heartbeats go on
+    assert pull._profiles._try_at - time.monotonic() <= 0.5
+    for _ in range(2):
+        pull._profiles._try_at = 0.0
+        pull.visit()
     assert [offset for _, offset, _ in world.reads] == [0, 3 * world.chunk]
     assert world.answers[0].profile.bundle_sha256 == digest(data)
     assert device.slots.pointer.entries.keys() == {"a"}
@@ -229,8 +250,6 @@ def test_a_record_has_what_the_profile_says(bundles):
     disk = with_old(bundles("1"))
     device, _ = agent(disk, World(), opened=Profiled)
     with device.opened() as child:
-        import json
-
         text = child.profile(4, 2, (), False, 10)[0]
     profile = json.loads(text)
     profile["machine"].update(start_mhz=2400.0, end_mhz=None, start_celsius=41.5, end_celsius=None)

@@ -9,7 +9,7 @@ import pytest
 from gossamer_runtime._errors import SignatureError, SlotError
 from gossamer_runtime.agent import _identity, _pull
 from gossamer_runtime.agent._proto import fleet_pb2 as pb
-from gossamer_runtime.agent._reasons import RunError, ServerAccessError, ServerError
+from gossamer_runtime.agent._reasons import RunError, ServerAccessError, ServerError, ServerUnreachableError
 from gossamer_runtime.agent._slots import Slots
 from tests.agent.conftest import Here, digest
 from tests.agent.memdisk import MODES, MemoryDisk
@@ -139,6 +139,44 @@ def test_another_change_that_goes_on_is_waited_for(world, bundles, monkeypatch):
         assert pull.status().failure_reason == "BUSY" and not world.reads
     settle(pull)
     assert device.slots.bundle() == data
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(world, bundles):
+    data = bundles("1")
+    world.desire(data)
+    device, pull = agent(MemoryDisk(), world)
+
+    def none_left():
+        raise RunError("the process for bundles cannot be started: Cannot allocate memory")
+
+    device.child = none_left
+    pull.visit()
+    status = pull.status()
+    assert (status.state, status.failure_reason, status.failed_sha256) == (UPDATING, "RUN_FAILED", "")
+    device.child = Opened
+    settle(pull)
+    assert device.slots.bundle() == data
+
+
+def test_the_process_for_a_large_bundle_starts_near_its_end(world, bundles):
+    data = bundles("1", pad=2_500_000)
+    world.desire(data)
+    world.chunk = 100_000
+    device, pull = agent(MemoryDisk(), world)
+    started = []
+
+    def child() -> Opened:
+        started.append(device.slots.uploads.offset(digest(data)))
+        return Opened()
+
+    device.child = child
+    world.cut_after = 1_000_000
+    pull.visit()
+    assert not started
+    pull._try_at = 0.0
+    settle(pull)
+    (at,) = started
+    assert len(data) - (1 << 20) - world.chunk <= at < len(data) and device.slots.bundle() == data
 
 
 class Hangs(Opened):
@@ -405,7 +443,7 @@ def test_renewal_at_two_thirds_of_a_life(world):
     pull.visit()
 
 
-@pytest.mark.parametrize("bad", ["nonsense", "another key", "no later", "refused"])
+@pytest.mark.parametrize("bad", ["nonsense", "another key", "no later", "refused", "the server fails"])
 def test_a_renewal_that_fails_changes_nothing(world, bad, monkeypatch):
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -417,6 +455,8 @@ def test_a_renewal_that_fails_changes_nothing(world, bad, monkeypatch):
 
     def renewed() -> str:
         asked.append(1)
+        if bad == "the server fails":
+            raise ServerUnreachableError("a fault of the server", reason="INTERNAL")
         if bad == "refused":
             raise ServerError("no", reason="BAD_FIELD")
         if bad == "another key":

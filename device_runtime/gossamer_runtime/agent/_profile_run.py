@@ -29,8 +29,11 @@ from gossamer_runtime.agent._reasons import (
     ServerUnreachableError,
     reason_of,
 )
+from gossamer_runtime.agent._upload import Upload
 
 _RUNS = 50
+_MOST_DELIVERIES = 8
+"""An answer that a server that hears heartbeats does not take so often is given up: it keeps updates waiting."""
 _log = logging.getLogger("gossamer.agent")
 
 
@@ -45,7 +48,9 @@ class ProfileRuns:
     def __init__(self, device: Device, clock: Callable[[], float]) -> None:
         self._device, self._clock = device, clock
         self._answer: tuple[str, pb.CreateProfileRequest | pb.FailProfileRunRequest] | None = None
+        self._undelivered = 0
         self._answered = self._torn = ""
+        self._download: Download | None = None
         self._tries = Backoff(0.5, 30.0)
         self._try_at = 0.0
 
@@ -62,7 +67,10 @@ class ProfileRuns:
         """
         try:
             made = self._profile(run, link)
-        except (ServerUnreachableError, ServerAccessError):
+        except ServerAccessError:
+            raise
+        except ServerUnreachableError:
+            self._try_at = time.monotonic() + self._tries.failed()
             raise
         except GossamerError as e:
             if isinstance(e, BusyError) or (isinstance(e, DigestError) and self._torn != run.name):
@@ -72,7 +80,7 @@ class ProfileRuns:
             self._fail(run.name, reason_of(e)[0], e.message)
         else:
             self._answer = "CreateProfile", pb.CreateProfileRequest(profile=made, profile_run=run.name)
-        self._answered = run.name
+        self._answered, self._download = run.name, None
         self._tries.reset()
         return True
 
@@ -85,13 +93,21 @@ class ProfileRuns:
         Raises:
             ServerUnreachableError, ServerAccessError: it goes on waiting.
         """
+        if self._answer is None:
+            self._undelivered = 0
         while self._answer is not None:
             method, request = self._answer
             try:
                 call(method, request)
                 self._answer = None
-            except (ServerUnreachableError, ServerAccessError):
+            except ServerAccessError:
                 raise
+            except ServerUnreachableError as e:
+                self._undelivered += 1
+                if self._undelivered < _MOST_DELIVERIES:
+                    raise
+                _log.warning("pull: %s was given up: %s: %s", method, e.reason, e.message)
+                self._answer = None
             except ServerError as e:
                 _log.warning("pull: %s was refused: %s: %s", method, e.reason, e.message)
                 self._answer = None
@@ -116,7 +132,7 @@ class ProfileRuns:
                 opened = child.check(bundle)
             else:
                 with device.changing():
-                    upload = Download(slots.uploads, sha256, run.bundle_bytes).run(link, lambda _: None)
+                    upload = self._fetch(sha256, run.bundle_bytes, link)
                     child = stack.enter_context(device.running())
                     opened = slots.open_upload(upload, child)
             started = self._clock()
@@ -124,3 +140,14 @@ class ProfileRuns:
         _machine.give_back_memory()
         _log.info("pull: %s profiled for %s", sha256[:12], run.name)
         return record(json.loads(text), sha256, opened, _facts.read(), started)
+
+    def _fetch(self, sha256: str, size: int, link: Link) -> Upload:
+        uploads = self._device.slots.uploads
+        if self._download is None or (self._download.sha256, self._download.size) != (sha256, size):
+            self._download = Download(uploads, sha256, size)
+        before = uploads.offset(sha256)
+        try:
+            return self._download.run(link, lambda _: None)
+        finally:
+            if uploads.offset(sha256) > before:
+                self._tries.reset()

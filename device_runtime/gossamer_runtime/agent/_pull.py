@@ -21,6 +21,7 @@ from gossamer_runtime._errors import GossamerError, SlotError
 from gossamer_runtime.agent import _certificate, _clock, _facts, _identity, _machine
 from gossamer_runtime.agent._address import beside
 from gossamer_runtime.agent._backoff import Backoff, spread
+from gossamer_runtime.agent._child import Child
 from gossamer_runtime.agent._device import Device
 from gossamer_runtime.agent._download import Download
 from gossamer_runtime.agent._identity import Identity
@@ -32,6 +33,7 @@ from gossamer_runtime.agent._reasons import (
     BusyError,
     DigestError,
     FullError,
+    RunError,
     ServerAccessError,
     ServerError,
     ServerUnreachableError,
@@ -49,6 +51,7 @@ RENEW_AGAIN_SECONDS = 3600.0
 RENEW_AT = 2 / 3
 """Share of a certificate's life after which another is asked for."""
 _INTERVAL_SECONDS = 60.0
+_NEAR_BYTES = 1 << 20
 _log = logging.getLogger("gossamer.agent")
 
 
@@ -119,8 +122,8 @@ class Pull:
         """Ask the server once and do what it wishes; seconds until the next visit."""
         try:
             self._renew()
-            self._profiles.deliver(self._call)
             answer = self._beat()
+            self._profiles.deliver(self._call)
             acted = self._obey(answer)
         except ServerError as e:
             if self._stop.is_set():
@@ -189,14 +192,22 @@ class Pull:
             self._keep(None)
             failed = None
         if answer.HasField("profile_run") and self._profiles.is_new(answer.profile_run):
-            with self._registry(answer.registry_address) as link:
-                return self._profiles.make(answer.profile_run, link)
+            return self._profile(answer)
         if not wanted or self._slots.is_running(wanted) or failed is not None:
             self._rest()
             return False
         if time.monotonic() < self._try_at and self._download is not None and self._download.sha256 == wanted:
             return False
         return self._update(answer)
+
+    def _profile(self, answer: pb.HeartbeatResponse) -> bool:
+        try:
+            with self._registry(answer.registry_address) as link:
+                return self._profiles.make(answer.profile_run, link)
+        except ServerUnreachableError as e:
+            _log.warning("pull: %s; again later", e.message)
+            self._drop_link()
+            return False
 
     def _update(self, answer: pb.HeartbeatResponse) -> bool:
         """Download, verify, try; True when it ended, well or not."""
@@ -231,18 +242,27 @@ class Pull:
 
     def _install(self, download: Download, answer: pb.HeartbeatResponse) -> None:
         slots = self._slots
+        child: Child | None = None
+
+        def step(at: int) -> None:
+            nonlocal child
+            self._step(at, download)
+            if child is None and at > before and download.size - at <= _NEAR_BYTES:
+                child = self._device.child()  # gets ready while the last bytes come
+
         with self._device.changing(), self._registry(answer.registry_address) as link:
-            child = self._device.child()  # gets ready while the bytes come
+            before = slots.uploads.offset(download.sha256)
             try:
-                before = slots.uploads.offset(download.sha256)
                 try:
-                    upload = download.run(link, lambda at: self._step(at, download))
+                    upload = download.run(link, step)
                 finally:
                     if slots.uploads.offset(download.sha256) > before:
                         self._tries.reset()
+                child = child or self._device.child()
                 slots.flash(upload, trial=child)
             finally:
-                child.close()
+                if child is not None:
+                    child.close()
                 _machine.give_back_memory()
 
     def _step(self, at: int, download: Download) -> None:
@@ -262,13 +282,12 @@ class Pull:
 
     def _may_pass(self, e: GossamerError, sha256: str) -> bool:
         """Whether the same bundle is worth another try."""
-        if isinstance(
-            e, DigestError
-        ):  # after a power cut some bytes may be torn; those that come again are the registry's
+        if isinstance(e, DigestError):  # a power cut may have torn some bytes; those that come again are the registry's
             again = self._mismatched != sha256
             self._mismatched = sha256
             return again
-        passing = isinstance(e, (ServerError, BusyError, FullError, StreamError)) or type(e) is SlotError
+        # A RunError is that no process could be started: those of a bundle have become others by now.
+        passing = isinstance(e, (ServerError, BusyError, FullError, StreamError, RunError)) or type(e) is SlotError
         return passing and not isinstance(e, TooLargeError)
 
     def _later(self, e: GossamerError) -> bool:
@@ -314,9 +333,9 @@ class Pull:
                 raise ValueError("the new certificate is not this device's, or ends no later")
             identity = replace(self._identity, certificate=pem)
             _identity.write(self._slots.disk, identity)
-        except (ServerAccessError, ServerUnreachableError):
+        except ServerAccessError:
             raise
-        except (GossamerError, ValueError) as e:
+        except (GossamerError, ValueError) as e:  # there is time: what else is wished goes first
             self._renew_at = time.monotonic() + spread(RENEW_AGAIN_SECONDS)
             _log.warning("pull: the certificate was not renewed, it ends at %s: %s", old.not_after.isoformat(), e)
             return
