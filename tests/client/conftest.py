@@ -8,7 +8,7 @@ from tests.agent.conftest import bundles, other_key
 from tests.client.fleet import FleetServer
 from tests.shellkit import _made, cli, home, work
 
-__all__ = ["_made", "bundles", "cli", "fleet", "home", "other_key", "server_of_the_fleet", "work"]
+__all__ = ["_made", "bundles", "cli", "client", "fleet", "home", "other_key", "server_of_the_fleet", "work"]
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +22,10 @@ def fleet(server_of_the_fleet, work):
     """A server of registry and fleet; devices that a test enrols are gone after it."""
     yield server_of_the_fleet
     server_of_the_fleet.clear()
+
+
+@pytest.fixture
+def client(fleet):
+    """A client of that server, with an administrator's token."""
+    with fleet.client() as found:
+        yield found

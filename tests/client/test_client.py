@@ -9,6 +9,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,34 @@ def test_no_server_and_a_retry_that_ends():
     with Client(f"127.0.0.1:{port}", retry=QUICK) as client, pytest.raises(UnreachableError) as caught:
         client.jobs()
     assert caught.value.where == f"127.0.0.1:{port}" and "gossamer serve" in caught.value.hint
+
+
+@pytest.mark.parametrize("call", [lambda c, job: job.wait(), lambda c, job: list(job.watch())])
+def test_a_client_that_another_thread_closes(server, model, tmp_path, call):
+    x, y = task(96, 1)
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    recipe = {**TRAINED, "train": {"epochs": 5000, "batch": 8, "learning_rate": 0.01}}
+    client, raised = Client(server.address, retry=QUICK), []
+    job = client.submit(model, json.dumps(recipe) + "\n", train_data=tmp_path / "train.npz")
+
+    def wait():
+        with pytest.raises(InputError, match="the client is closed"):
+            call(client, job)
+        raised.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.2)
+    assert thread.is_alive()
+    client.close()
+    thread.join(10)
+    assert raised == [True]
+    for again in (lambda: call(client, job), client.jobs):
+        with pytest.raises(InputError, match="the client is closed"):
+            again()
+    client.close()
+    with Client(server.address, retry=QUICK) as other:
+        other.job(job.name).cancel()
 
 
 def test_what_is_not_safe_is_not_repeated(client):

@@ -20,15 +20,26 @@ class Background:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Begin the work; its result, or the means to cancel it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Begin the work; its result, or the means to cancel it. After :meth:`close` it is cancelled already."""
+        with self._lock:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        ended: concurrent.futures.Future[T] = concurrent.futures.Future()
+        ended.cancel()
+        return ended
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work and return its result; an exception in the waiting thread, as of Ctrl-C, cancels it."""
+        """Do the work and return its result; an exception in the waiting thread, as of Ctrl-C, cancels it.
+
+        Raises:
+            concurrent.futures.CancelledError: the loop was closed before it was done.
+        """
         future = self.start(work)
         try:
             return future.result()
@@ -36,8 +47,25 @@ class Background:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """End the loop; what runs still never ends."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
+        """Cancel what runs, do ``last``, and end the loop; a second time does nothing."""
+        with self._lock:
+            if self._closed:
+                if last is not None:
+                    last.close()
+                return
+            self._closed = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._end(last), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _end(self, last: Coroutine[Any, Any, None] | None) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if last is not None:
+            await last

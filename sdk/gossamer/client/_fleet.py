@@ -57,8 +57,13 @@ class AsyncFleet:
         """Make a one-time token with which a device enrols (``gossamer-agent enroll``) and gets these labels.
 
         Where the first answer got lost, the token that it held is never seen, and ends unused.
+
+        Args:
+            lifetime_s: how long it is good for: over 0, at most 30 days.
         """
-        request = pb.CreateEnrollmentTokenRequest(labels=labels or {}, time_to_live=duration(lifetime_s))
+        if lifetime_s == 0:  # to the server, none is its default
+            raise InputError("a token must be good for some time", where="lifetime_s")
+        request = pb.CreateEnrollmentTokenRequest(labels=labels or {}, time_to_live=duration(lifetime_s, "lifetime_s"))
         return token_of(await self.link.call(self.stub.CreateEnrollmentToken, request))
 
     async def devices(self, selector: str = "", *, limit: int = 1_000_000) -> list[FleetDevice]:
@@ -141,7 +146,7 @@ class AsyncFleet:
         wanted = pb.Rollout(
             version=await self._versions.pinned(version),
             selector=selector,
-            stages=[pb.RolloutStage(percent=stage.percent, soak=duration(stage.soak_s)) for stage in listed],
+            stages=[pb.RolloutStage(percent=stage.percent, soak=duration(stage.soak_s, "soak_s")) for stage in listed],
             failure_limit_percent=failure_limit_percent,
         )
         request = pb.CreateRolloutRequest(

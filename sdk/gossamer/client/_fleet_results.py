@@ -10,9 +10,13 @@ from datetime import UTC, datetime
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
+from gossamer._errors import InputError
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer.client._errors import RemoteError
 from gossamer_runtime.agent._reasons import REASONS
+
+_MOST_SECONDS = 315_576_000_000
+"""The longest that a protobuf ``Duration`` may be."""
 
 
 class DeviceState(enum.StrEnum):
@@ -284,8 +288,17 @@ def run_of(run: pb.ProfileRun) -> ProfileRun:
     )
 
 
-def duration(seconds: float) -> Duration:
-    """The message of so many seconds."""
+def duration(seconds: float, what: str) -> Duration:
+    """The message of so many seconds.
+
+    Args:
+        what: the argument that says so, for the error.
+
+    Raises:
+        InputError: it is no number from 0 to that of 10,000 years.
+    """
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise InputError(f"{seconds!r} is not a number of seconds", where=what)
     made = Duration()
     made.FromNanoseconds(round(seconds * 1e9))
     return made

@@ -164,15 +164,22 @@ class Lease:
         try:
             self._run(self._lease.take())
         except BaseException:
-            self._run(self._lease.let_go())
+            self._let_go()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._lease.let_go())
+        self._let_go()
 
     def profile(
         self, version: str = "", *, runs: int = 50, warmup: int = 5, progress: RunWatch | None = None
     ) -> DeviceProfile:
         """Have the held device time every operator, and wait for it; see :meth:`AsyncLease.profile`."""
         return self._run(self._lease.profile(version, runs=runs, warmup=warmup, progress=progress))
+
+    def _let_go(self) -> None:
+        try:
+            self._run(self._lease.let_go())
+        except BaseException:  # Ctrl-C, which ended the first try
+            self._run(self._lease.let_go())
+            raise

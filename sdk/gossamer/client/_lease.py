@@ -50,7 +50,7 @@ class AsyncLease:
     ) -> None:
         self._fleet, self._wait_s, self._waiting = fleet, wait_s, waiting
         self._request = pb.AcquireDeviceRequest(
-            selector=selector, time_to_live=duration(hold_s), request_id=secrets.token_hex(16)
+            selector=selector, time_to_live=duration(hold_s, "hold_s"), request_id=secrets.token_hex(16)
         )
         self._name = ""
         self._may_hold = False
@@ -59,12 +59,12 @@ class AsyncLease:
         try:
             await self.take()
         except BaseException:
-            await asyncio.shield(self.let_go())
+            await self._surely_let_go()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.shield(self.let_go())
+        await self._surely_let_go()
 
     async def take(self) -> None:
         """Wait for a free device and hold it; what ``async with`` does at its beginning.
@@ -131,6 +131,15 @@ class AsyncLease:
         except GossamerError as e:
             _LOG.warning("%s could not be given back; the hold ends by itself: %s", self._name, e.message)
         self._may_hold = False
+
+    async def _surely_let_go(self) -> None:
+        """A cancellation waits for it; a second one does not."""
+        task = asyncio.ensure_future(self.let_go())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await task
+            raise
 
     async def profile(
         self, version: str = "", *, runs: int = 50, warmup: int = 5, progress: RunWatch | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from gossamer._errors import InputError
 from gossamer.client._aio import AsyncClient, AsyncJob, AsyncResult, Watch
 from gossamer.client._background import Background
 from gossamer.client._calls import Retry
@@ -16,12 +18,15 @@ from gossamer.client._registry import Channel, Version
 from gossamer.client._results import JobState, JobStatus, Outcome
 from gossamer.client._transfer import Bytes
 
+T = TypeVar("T")
+
 
 class Client:
     """Submits models to a Gossamer server and fetches what becomes of them. Use it in ``with``.
 
     ``fleet``: its devices, see :class:`gossamer.client.Fleet`. Arguments, methods and errors are those of
-    :class:`gossamer.client.AsyncClient`; safe for many threads.
+    :class:`gossamer.client.AsyncClient`; safe for many threads. Calls that run when another thread closes it, and those
+    that come after, raise ``InputError``.
     """
 
     def __init__(
@@ -36,8 +41,6 @@ class Client:
         registry_token: str | None = None,
     ) -> None:
         self._background = Background("gossamer-client")
-        self._run = self._background.run
-        self._closed = False
 
         async def connect() -> AsyncClient:  # channels belong to the loop that they are made in
             return AsyncClient(
@@ -47,15 +50,13 @@ class Client:
         try:
             self._client = self._run(connect())
         except BaseException:
-            self._end()
+            self._background.close()
             raise
         self.fleet = Fleet(self._run, self._client.fleet)
 
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
-        if not self._closed:
-            self._run(self._client.close())
-            self._end()
+        self._background.close(self._client.close())
 
     def __enter__(self) -> Client:
         return self
@@ -131,9 +132,11 @@ class Client:
         """Point a bundle's channel (``stable`` or ``canary``) at one of its versions."""
         return self._run(self._client.set_channel(bundle, channel, version))
 
-    def _end(self) -> None:
-        self._closed = True
-        self._background.close()
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._background.run(work)
+        except concurrent.futures.CancelledError:
+            raise _closed() from None
 
 
 class Job:
@@ -151,14 +154,11 @@ class Job:
         changes: queue.SimpleQueue[JobStatus | BaseException | None] = queue.SimpleQueue()
 
         async def pump() -> None:
-            try:
-                async for status in self._job.watch():
-                    changes.put(status)
-                changes.put(None)
-            except Exception as e:
-                changes.put(e)
+            async for status in self._job.watch():
+                changes.put(status)
 
         future = self._client._background.start(pump())
+        future.add_done_callback(lambda done: changes.put(_closed() if done.cancelled() else done.exception()))
         try:
             while (found := changes.get()) is not None:
                 if isinstance(found, BaseException):
@@ -194,3 +194,7 @@ class Result:
     def report(self, form: Literal["json", "html"] = "json") -> bytes:
         """The report: layers, kernels, measured times, and why a layer stayed dense."""
         return self._client._run(self._result.report(form))
+
+
+def _closed() -> InputError:
+    return InputError("the client is closed", hint="make another one")
