@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import GossamerError, UnreachableError
+from tools.child import bound
 from tools.serving import serving
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _agent(
     line = [*command, "--bind", "127.0.0.1:0", "--port-file", port_file]
     with log.open("wb") as out:
         # A session of its own: Ctrl-C ends the demo, which then stops its agents in order.
-        process = subprocess.Popen(line, stdout=out, stderr=out, env=environment, start_new_session=True)
+        process = subprocess.Popen(bound(line), stdout=out, stderr=out, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_SECONDS
         while not (port.exists() and port.read_text().endswith("\n")):

@@ -45,6 +45,7 @@ def _served(folder: Path):
         yield key, address, client, local, result.numbers, bundle
 
 
+@pytest.mark.slow
 def test_chain_on_this_machine(tmp_path):
     with _served(tmp_path) as (key, _, client, local, numbers, bundle):
         assert list(numbers.stage_seconds) == STAGES
@@ -125,10 +126,11 @@ def test_exit_codes_of_the_demo(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_everything_that_was_started(tmp_path):
+@pytest.mark.parametrize("end", ["ctrl-c", "kill"])
+def test_whatever_ends_the_demo_ends_what_it_started(tmp_path, end):
     folder = tmp_path / "demo"
     demo = subprocess.Popen(
-        [sys.executable, "-m", "tools.demo_fleet", "--local", "--keep", str(folder)],
+        [sys.executable, "-m", "tools.demo_fleet", "--keep", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -137,30 +139,37 @@ def test_ctrl_c_stops_everything_that_was_started(tmp_path):
     try:
         assert demo.stdout is not None
         for line in demo.stdout:
-            if line.startswith("3. "):  # server and device run; the job begins
+            if line.startswith("3. "):  # server and devices run; the job begins
                 break
         deadline = time.monotonic() + 30
         while not any("worker" in line and "jobs" in line for line in _processes(folder)):
             assert demo.poll() is None and time.monotonic() < deadline, _processes(folder)
             time.sleep(0.05)
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        agents = [log for log in folder.glob("*/agent.log") if any(str(log) in line for line in _processes(folder))]
+        assert sorted(agents) == sorted(folder.glob("*/agent.log")) != []
+        if end == "ctrl-c":
+            os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        else:
+            demo.kill()
         _, errors = demo.communicate(timeout=60)
     finally:
         demo.kill()
-    assert demo.returncode == 130, errors
-    assert "interrupted" in errors and "Traceback" not in errors
-    deadline = time.monotonic() + 10
+    assert demo.returncode == (130 if end == "ctrl-c" else -signal.SIGKILL), errors
+    assert ("interrupted" in errors) == (end == "ctrl-c") and "Traceback" not in errors
+    deadline = time.monotonic() + 20
     while (left := _processes(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
+    assert all(log.read_text().endswith(" stopping\n") for log in agents)
 
 
 def _processes(folder: Path) -> list[str]:
-    """Command lines of processes that work in a folder."""
+    """Command lines of processes that work in a folder, or write there, and where they do."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line += f"> {(entry / 'fd' / '1').readlink()}"
             if str(folder) in line:
                 found.append(line)
     return found
