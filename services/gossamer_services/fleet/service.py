@@ -15,6 +15,7 @@ from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.authority import Authority
@@ -88,7 +89,7 @@ class Fleet(ProfileCalls):
         """host:port where devices call with their certificates; known once the server is bound."""
         self.registry_address = ""
         """host:port where devices read bundles; empty: at the device address of the fleet."""
-        self._clockwork: asyncio.Task[None] | None = None
+        self._rounds = Rounds()
 
     def service(self) -> Service:
         """For :class:`gossamer_services.common.server.Server`."""
@@ -99,27 +100,20 @@ class Fleet(ProfileCalls):
 
     def start(self) -> None:
         """Look at rollouts and write heartbeats from time to time, in the running event loop."""
-        self._clockwork = asyncio.get_running_loop().create_task(self._tick_for_ever())
+        self._rounds.start("the fleet's clockwork", self._settings.rollout_check_s, self._tick)
 
     async def close(self) -> None:
         """End what :meth:`start` began; write what is in memory alone."""
-        if self._clockwork is not None:
-            self._clockwork.cancel()
-            await asyncio.gather(self._clockwork, return_exceptions=True)
+        await self._rounds.close()
         with contextlib.suppress(ServiceError):
             await self._run(self.devices.flush)
         await self._registry.close()
         await asyncio.to_thread(self._pool.shutdown)
         self.devices.engine.dispose()
 
-    async def _tick_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.rollout_check_s)
-            try:
-                await self._run(self.rollouts.tick)
-                await self._run(self.devices.flush)
-            except Exception:  # the next round may do better; a server does not end for it
-                _LOG.exception("the fleet's clockwork failed")
+    async def _tick(self) -> None:
+        await self._run(self.rollouts.tick)
+        await self._run(self.devices.flush)
 
     async def CreateEnrollmentToken(
         self, request: pb.CreateEnrollmentTokenRequest, context: Any

@@ -14,6 +14,7 @@ from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.registry import names
 from gossamer_services.registry.blobs import BlobStore, not_found
@@ -70,7 +71,7 @@ class Registry(rpc.RegistryServiceServicer):
         self.referrers: list[Callable[[str], bool]] = [records.refers_to]
         """Whoever refers to blobs: what one of them knows is never collected."""
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="registry")
-        self._collector: asyncio.Task[None] | None = None
+        self._rounds = Rounds()
 
     def service(self) -> Service:
         """For :class:`gossamer_services.common.server.Server`."""
@@ -98,13 +99,13 @@ class Registry(rpc.RegistryServiceServicer):
     def start(self) -> None:
         """Collect garbage from time to time, in the running event loop."""
         if self.settings.collect_every_s:
-            self._collector = asyncio.get_running_loop().create_task(self._collect_for_ever())
+            self._rounds.start(
+                "garbage collection", self.settings.collect_every_s, lambda: self._run(self._collect, False)
+            )
 
     async def close(self) -> None:
         """End what :meth:`start` began, the threads, and the records' connections."""
-        if self._collector is not None:
-            self._collector.cancel()
-            await asyncio.gather(self._collector, return_exceptions=True)
+        await self._rounds.close()
         await asyncio.to_thread(self._pool.shutdown)
         self.records.close()
 
@@ -260,14 +261,6 @@ class Registry(rpc.RegistryServiceServicer):
 
     def _referred(self, sha256: str) -> bool:
         return any(refers(sha256) for refers in self.referrers)
-
-    async def _collect_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.collect_every_s)
-            try:
-                await self._run(self._collect, False)
-            except Exception:  # the next round may do better; a server does not end for it
-                _LOG.exception("garbage collection failed")
 
 
 def _wanted(
