@@ -22,6 +22,7 @@ from gossamer._errors import InputError, OutputError, UnreachableError
 from gossamer.client import AsyncClient, Client, JobState, RemoteError, Retry
 from gossamer.client._calls import call
 from gossamer.client._pack import packed
+from gossamer_services.common.errors import Code, ServiceError
 from tests.client.proxy import cutting
 from tests.finetune.conftest import network, task
 from tests.optimizer.conftest import SPARSE, TRAINED
@@ -105,6 +106,33 @@ def test_cancelling(client, model, tmp_path):
     with pytest.raises(RemoteError, match="the job was cancelled") as caught:
         job.wait()
     assert caught.value.code == "CANCELLED"
+
+
+def test_deleting(server, client, model, monkeypatch):
+    job = client.submit(model, RECIPE)
+    with pytest.raises(RemoteError) as caught:
+        job.delete()
+    assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "JOB_NOT_ENDED")
+    job.wait(timeout_s=60)
+    job.delete()
+    for ask in (job.status, job.delete):
+        with pytest.raises(RemoteError) as caught:
+            ask()
+        assert (caught.value.code, caught.value.reason) == ("NOT_FOUND", "JOB_NOT_FOUND")
+
+    job = client.submit(model, RECIPE)
+    job.wait(timeout_s=60)
+    delete, calls = server.optimizer.store.delete, []
+
+    def lose_the_first_answer(name):
+        calls.append(name)
+        delete(name)
+        raise ServiceError(Code.UNAVAILABLE, "LOST", "the answer gets lost")
+
+    monkeypatch.setattr(server.optimizer.store, "delete", lose_the_first_answer)
+    job.delete()
+    assert len(calls) == 2
+    assert job.name not in [s.name for s in client.jobs()]
 
 
 def test_a_failed_job_raises_what_went_wrong(client, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import gossamer
 from gossamer._errors import InputError
 from gossamer_services.optimizer.engine import Settings
+from gossamer_services.optimizer.errors import NotFoundError
 from gossamer_services.optimizer.jobs import Blob, Kind, Limits, Reason, State
 from tests.finetune.conftest import network
 from tests.optimizer.conftest import LIMITS, SPARSE, TRAINED, report
@@ -174,3 +176,20 @@ def test_workers_see_no_secret_of_the_service(bench, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
     seen = environment(Attempt(JobFolder(bench.path), bench.spec(limits=Limits(cpus=3)), 1, 1.0))
     assert "hidden" not in seen.values() and seen["OMP_NUM_THREADS"] == "3" and seen["HOME"] == str(bench.path / "work")
+
+
+def test_a_job_that_is_deleted_as_soon_as_it_ended_leaves_nothing(bench, caplog):
+    def delete(job):
+        with contextlib.suppress(NotFoundError):
+            if bench.store.get(job).state.final:
+                bench.store.delete(job)
+
+    bench.store.listen(delete)  # before the engine goes on
+    with bench.engine() as engine:
+        job, _ = bench.store.submit(bench.spec())
+        engine.wake()
+        end = time.monotonic() + 60
+        while bench.store.list().jobs or engine.job_folder(job.id).path.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")] == []

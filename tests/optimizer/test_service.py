@@ -158,6 +158,70 @@ def test_cancelling_and_waiting(calls):
     assert last.state == pb.JOB_STATE_CANCELLED and last.cancel_requested
 
 
+def test_deletion(calls):
+    operation = calls.long()
+    delete = operations_pb2.DeleteOperationRequest(name=operation.name)
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_ENDED"):
+        calls.operations.DeleteOperation(delete, timeout=30)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD", "name"):
+        calls.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name="jobs/x"), timeout=30)
+    watch = calls.jobs.WatchJob(pb.WatchJobRequest(name=operation.name), timeout=60)
+    calls.jobs.CancelJob(pb.CancelJobRequest(name=operation.name), timeout=30)
+    assert list(watch)[-1].job.state == pb.JOB_STATE_CANCELLED
+    calls.operations.DeleteOperation(delete, timeout=30)
+    with refused(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"):
+        calls.jobs.GetJob(pb.GetJobRequest(name=operation.name), timeout=30)
+
+
+def test_what_a_deleted_job_made_is_garbage(calls):
+    operation = calls.submit(display_name="to-be-deleted")
+    job = list(calls.jobs.WatchJob(pb.WatchJobRequest(name=operation.name), timeout=60))[-1].job
+    made = {job.result.bundle_sha256, job.result.report_sha256}
+
+    def kept():
+        refers = calls.store().refers_to
+        return {digest for digest in made if refers(digest)}
+
+    assert kept() == made
+    calls.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=operation.name), timeout=30)
+    assert kept() == set()
+    calls.server.blobs.collect(calls.store().refers_to, 0.0, dry=False)
+    assert [calls.server.blobs.size(digest) for digest in made] == [None, None]
+    calls.model = calls.put(network().SerializeToString())  # which was garbage as well
+
+
+def test_deletion_needs_the_scope_submit(tmp_path):
+    with serving(tmp_path, server={"tokens": "required"}) as server:
+        token = server.tokens.create("reader", ["read"])
+        with grpc.insecure_channel(server.address) as channel:
+            request = operations_pb2.DeleteOperationRequest(name="jobs/" + "0" * 32)
+            metadata = (("authorization", f"Bearer {token}"),)
+            with refused(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"):
+                operations_pb2_grpc.OperationsStub(channel).DeleteOperation(request, metadata=metadata, timeout=30)
+
+
+def test_the_server_deletes_jobs_that_ended_long_ago(tmp_path):
+    with serving(tmp_path, keep_ended_s=0) as server:
+        calls = Calls(server)
+        name = calls.submit().name
+        list(calls.jobs.WatchJob(pb.WatchJobRequest(name=name), timeout=60))
+        time.sleep(0.2)
+        assert calls.store().get(name[5:]).state is State.SUCCEEDED  # 0: for ever
+        calls.channel.close()
+    with serving(tmp_path, keep_ended_s=0.2) as server:
+        end = time.monotonic() + 20
+        while server.optimizer.store.list().jobs:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        calls = Calls(server)
+        name = calls.submit().name
+        while server.optimizer.store.list().jobs:  # in a later round, too
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        calls.channel.close()
+    assert not (tmp_path / "jobs" / name[5:]).exists()
+
+
 def test_a_failed_job_says_why_in_its_operation(calls):
     odd = network()
     odd.graph.node[2].op_type = "Nonsense"
@@ -248,11 +312,10 @@ def test_jobs_that_are_not_there(calls):
         lambda: calls.jobs.CancelJob(pb.CancelJobRequest(name=name), timeout=30),
         lambda: list(calls.jobs.WatchJob(pb.WatchJobRequest(name=name), timeout=30)),
         lambda: calls.operations.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=30),
+        lambda: calls.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=name), timeout=30),
     ):
         with refused(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"):
             call()
-    with refused(grpc.StatusCode.UNIMPLEMENTED, "NO_DELETION"):
-        calls.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=name), timeout=30)
 
 
 def test_limits_are_capped_by_the_servers(calls):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from gossamer_services.common.errors import ServiceError
-from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
+from gossamer_services.optimizer.errors import (
+    ChangedError,
+    ConflictError,
+    NotFoundError,
+    QueueFullError,
+    UnfinishedError,
+)
 from gossamer_services.optimizer.jobs import Blob, JobError, JobResult, JobSpec, Kind, Limits, Reason, State
 from gossamer_services.optimizer.store import JobStore, Retry
 
@@ -202,6 +209,48 @@ def test_what_jobs_need_is_kept_from_garbage_collection(store):
     assert [store.refers_to(c * 64) for c in "abcd"] == [True, False, False, False]
     store.succeed(store.claim("one", 30), RESULT)
     assert [store.refers_to(c * 64) for c in "abcd"] == [False, True, True, False]
+
+
+def test_a_job_that_ended_is_deleted_with_all_that_tells_of_it(store):
+    job, _ = store.submit(SPEC, submitter="ann", request_id="1")
+    with pytest.raises(UnfinishedError, match="the job is QUEUED"):
+        store.delete(job.id)
+    claim = store.claim("one", 30)
+    with pytest.raises(UnfinishedError, match="the job is RUNNING"):
+        store.delete(job.id)
+    store.succeed(claim, RESULT)
+    other, _ = store.submit(SPEC)
+    store.succeed(store.claim("one", 30), replace(RESULT, report="e" * 64))
+    heard = []
+    store.listen(heard.append)
+    store.delete(job.id)
+    assert heard == [job.id]
+    assert [store.refers_to(c * 64) for c in "bce"] == [True, False, True]  # both made the bundle
+    assert store.events(job.id) == [] and len(store.events(other.id)) == 3
+    for call in (store.get, store.delete, store.cancel):
+        with pytest.raises(NotFoundError):
+            call(job.id)
+    assert [j.id for j in store.list().jobs] == [other.id]
+    again, new = store.submit(SPEC, submitter="ann", request_id="1")
+    assert new and again.id != job.id
+
+
+def test_jobs_that_ended_long_ago_are_deleted(store, clock):
+    jobs = []
+    for _ in range(5):
+        jobs.append(store.submit(SPEC)[0].id)
+        store.succeed(store.claim("one", 30), RESULT)
+        clock.now += 10
+    jobs += [store.submit(SPEC)[0].id for _ in range(2)]
+    store.cancel(jobs[6])
+    clock.now += 1000
+    assert store.delete_ended(1000.0, 10) == 0  # the first ended then, and not before
+    assert store.delete_ended(1030.0, 2) == 2
+    assert store.delete_ended(1030.0, 2) == 1
+    assert store.delete_ended(1030.0, 2) == 0
+    assert [j.id for j in store.list().jobs] == jobs[:2:-1]
+    assert store.delete_ended(9999.0, 10) == 3
+    assert [j.id for j in store.list().jobs] == [jobs[5]]  # it waits still
 
 
 @pytest.mark.parametrize("url", ["sqlite:////proc/none/jobs.db", "nonsense", "postgresql+nodriver://x/y"])

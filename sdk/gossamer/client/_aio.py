@@ -16,7 +16,7 @@ from gossamer._errors import InputError
 from gossamer._proto.v1 import optimizer_pb2 as pb
 from gossamer._proto.v1 import optimizer_pb2_grpc
 from gossamer.client._calls import Retry, call, lost
-from gossamer.client._errors import from_call
+from gossamer.client._errors import RemoteError, from_call
 from gossamer.client._fleet import AsyncFleet
 from gossamer.client._link import Link
 from gossamer.client._pack import model_format, packed
@@ -295,6 +295,29 @@ class AsyncJob:
         """Ask the job to stop; one that ended stays as it is."""
         answer = await self._client._link.call(self._client._stub.CancelJob, pb.CancelJobRequest(name=self.name))
         return status_of(answer.job)
+
+    async def delete(self) -> None:
+        """Remove a job that ended; garbage collection may then take what it made, unless a version refers to it.
+
+        Raises:
+            RemoteError: ``JOB_NOT_ENDED``: cancel it first; ``JOB_NOT_FOUND``.
+        """
+        from google.longrunning import operations_pb2, operations_pb2_grpc
+
+        client, tries = self._client, 0
+        stub = operations_pb2_grpc.OperationsStub(client._link.channel)
+        request = operations_pb2.DeleteOperationRequest(name=self.name)
+
+        async def attempt(deadline_s: float) -> None:
+            nonlocal tries
+            tries += 1
+            await stub.DeleteOperation(request, metadata=client._link.metadata, timeout=deadline_s)
+
+        try:
+            await call(client.retry, client.address, attempt)
+        except RemoteError as e:
+            if tries == 1 or e.reason != "JOB_NOT_FOUND":  # else an attempt whose answer was lost deleted it
+                raise
 
     async def report(self, form: Literal["json", "html"] = "json") -> bytes:
         """The report of a job that succeeded."""

@@ -175,6 +175,10 @@ class Job:
         """Ask the job to stop; one that ended stays as it is."""
         return self._client._run(self._job.cancel())
 
+    def delete(self) -> None:
+        """Remove a job that ended; see :meth:`gossamer.client.AsyncJob.delete`."""
+        self._client._run(self._job.delete())
+
     def report(self, form: Literal["json", "html"] = "json") -> bytes:
         """The report of a job that succeeded."""
         return self._client._run(self._job.report(form))

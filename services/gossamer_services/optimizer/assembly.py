@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from google.longrunning import operations_pb2_grpc
 
 from gossamer._proto.v1 import optimizer_pb2_grpc
+from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.optimizer import operations, service
 from gossamer_services.optimizer.admission import Admission
@@ -21,6 +23,10 @@ from gossamer_services.optimizer.settings import OptimizerSettings
 from gossamer_services.optimizer.store import JobStore, Retry
 from gossamer_services.optimizer.subprocesses import SubprocessExecutor
 from gossamer_services.optimizer.watching import Watcher
+
+_LOG = logging.getLogger(__name__)
+_DELETE_EVERY_S = 3600.0
+_DELETE_AT_A_TIME = 100
 
 
 def make_executor(name: str) -> Executor:
@@ -89,6 +95,7 @@ class Optimizer:
             publish=publish,
         )
         self._keeper = None if lease_s is None else Keeper(self.store, blobs.use, lease_s)
+        self._keep_ended_s, self._rounds = settings.keep_ended_s, Rounds()
         self._watcher = Watcher(self.store)
         self._jobs = service.OptimizerServicer(
             self.engine, Admission(self.store, blobs, folder / "vetting"), self._watcher, settings.limits()
@@ -112,15 +119,26 @@ class Optimizer:
         ]
 
     async def start(self) -> None:
-        """Resume what an earlier server left, and run jobs."""
+        """Resume what an earlier server left, run jobs, and delete those that ended long ago."""
         await asyncio.to_thread(self.engine.start)
+        if self._keep_ended_s:
+            every_s = min(self._keep_ended_s, _DELETE_EVERY_S)
+            self._rounds.start("deletion of old jobs", every_s, self._delete_old, at_once=True)
         if self._keeper is not None:
             self._keeper.start()
 
     async def close(self) -> None:
         """Put jobs that run back into the queue; they go on where they were when a server starts again."""
+        await self._rounds.close()
         await asyncio.to_thread(self.engine.stop)
         await self._jobs.close()
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.stop)
         self.store.close()
+
+    async def _delete_old(self) -> None:
+        before_s, count = self.store.clock() - self._keep_ended_s, _DELETE_AT_A_TIME
+        while count == _DELETE_AT_A_TIME:  # other writers go in between
+            count = await asyncio.to_thread(self.store.delete_ended, before_s, _DELETE_AT_A_TIME)
+            if count:
+                _LOG.info("old jobs were deleted", extra={"jobs": count})

@@ -166,11 +166,7 @@ class Engine:
         for path in self.folder.iterdir():
             if not _FOLDER.fullmatch(path.name):
                 continue
-            try:
-                ended = self.store.get(path.name).state.final
-            except NotFoundError:
-                ended = True
-            if ended:
+            if self._ended(path.name):
                 JobFolder(path).remove()
 
     def _work(self) -> None:
@@ -314,7 +310,7 @@ class Engine:
                     claim.job.id, claim.token, outcome.how, folder.log_tail(),
                 )  # fmt: skip
                 store.crashed(claim, outcome.how)
-                if store.get(claim.job.id).state.final:
+                if self._ended(claim.job.id):
                     self._settle(claim, True)
             case Ended.STOPPED if outcome.verdict is Verdict.CANCEL:
                 self._settle(claim, store.stopped(claim))
@@ -347,6 +343,13 @@ class Engine:
         if not done:
             LOG.warning("job %s, attempt %d: it had moved on", claim.job.id, claim.token)
             return
-        job = self.store.get(claim.job.id)
-        LOG.info("job %s: %s after %d attempts", job.id, job.state, job.attempt)
-        self.job_folder(job.id).remove()
+        self.job_folder(claim.job.id).remove()
+        with contextlib.suppress(NotFoundError):  # deleted as soon as it ended
+            LOG.info("job %s: %s after %d attempts", claim.job.id, self.store.get(claim.job.id).state, claim.token)
+
+    def _ended(self, job: str) -> bool:
+        """Whether a job ended, or was deleted, which comes after its end."""
+        try:
+            return self.store.get(job).state.final
+        except NotFoundError:
+            return True

@@ -18,6 +18,10 @@ class ChangedError(GossamerError):
     """The job changed since the caller read it."""
 
 
+class UnfinishedError(GossamerError):
+    """The job has not ended."""
+
+
 class QueueFullError(GossamerError):
     """Too many jobs wait."""
 
@@ -25,4 +29,5 @@ class QueueFullError(GossamerError):
 register(NotFoundError, Code.NOT_FOUND, "JOB_NOT_FOUND")
 register(ConflictError, Code.FAILED_PRECONDITION, "REQUEST_ID_REUSED")
 register(ChangedError, Code.ABORTED, "ETAG_MISMATCH")
+register(UnfinishedError, Code.FAILED_PRECONDITION, "JOB_NOT_ENDED")
 register(QueueFullError, Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")

@@ -9,7 +9,7 @@ from typing import Any
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
-from gossamer_services.common.errors import Code, ServiceError, bad_field
+from gossamer_services.common.errors import bad_field
 from gossamer_services.common.paging import page_size
 from gossamer_services.optimizer.messages import parse_name, write_operation
 from gossamer_services.optimizer.store import JobStore
@@ -64,6 +64,5 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return empty_pb2.Empty()
 
     async def DeleteOperation(self, request: Any, context: Any) -> empty_pb2.Empty:
-        raise ServiceError(
-            Code.UNIMPLEMENTED, "NO_DELETION", "jobs are kept: cancel it with CancelOperation", where=request.name
-        )
+        await asyncio.to_thread(self._store.delete, parse_name(request.name))
+        return empty_pb2.Empty()

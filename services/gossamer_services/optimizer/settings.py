@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gossamer_services.common.settings import Section
+from gossamer_services.common.settings import Seconds, Section
 from gossamer_services.optimizer.jobs import Limits
 
 
@@ -35,6 +35,9 @@ class OptimizerSettings(Section):
     """Jobs that may wait; more are refused with RESOURCE_EXHAUSTED (QUEUE_FULL)."""
     lease_s: Annotated[float, Field(ge=5)] = 30.0
     """Another server on the same database takes over a job whose server was not heard of for so many seconds."""
+    keep_ended_s: Seconds = 90 * 86400.0
+    """Seconds after which a job that ended is deleted, and with it what it made, unless a version or another job refers
+    to that; 0: never."""
     key: Path | None = None
     """Private key that signs the bundles; none: they are unsigned."""
 

@@ -19,9 +19,18 @@ import sqlalchemy as sa
 
 from gossamer_services.common.database import open_database, repeated
 from gossamer_services.common.paging import read_token, write_token
-from gossamer_services.optimizer.errors import ChangedError, ConflictError, NotFoundError, QueueFullError
+from gossamer_services.optimizer.blob_notes import BlobNotes
+from gossamer_services.optimizer.errors import (
+    ChangedError,
+    ConflictError,
+    NotFoundError,
+    QueueFullError,
+    UnfinishedError,
+)
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, Reason, State
-from gossamer_services.optimizer.tables import BLOB_LEASES, BLOBS, EVENTS, JOBS, META, VETTED
+from gossamer_services.optimizer.tables import BLOBS, EVENTS, JOBS, META
+
+_FINAL = tuple(state for state in State if state.final)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Page:
     next_token: str
 
 
-class JobStore:
+class JobStore(BlobNotes):
     """Jobs in a database; safe for any number of threads and processes.
 
     Args:
@@ -91,8 +100,7 @@ class JobStore:
             # Rows are locked where they are read to be changed, and skipped where another claims them: serializable
             # transactions would gain nothing, and make claims lose against each other.
             engine = engine.execution_options(isolation_level="READ COMMITTED")
-        self._engine = engine
-        self._reader = self._engine.execution_options(reads=True)
+        super().__init__(engine)
         self._listeners: list[Callable[[str], None]] = []
 
     def close(self) -> None:
@@ -255,6 +263,39 @@ class JobStore:
             return self._get(db, job)
 
     @repeated
+    def delete(self, job: str) -> None:
+        """Forget a job that ended: its record, its events, and what it refers to, so that this may be collected.
+
+        Its request id makes a new job from then on.
+
+        Raises:
+            NotFoundError: there is none.
+            UnfinishedError: it has not ended.
+        """
+        with self._write() as db:
+            found = self._get(db, job, lock=True)
+            if not found.state.final:
+                raise UnfinishedError(
+                    f"the job is {found.state}: only one that ended can be deleted",
+                    where=f"jobs/{job}",
+                    hint="cancel it, and delete it once it ended",
+                )
+            self._forget(db, [job])
+
+    @repeated
+    def delete_ended(self, before_s: float, limit: int) -> int:
+        """Forget at most ``limit`` jobs that ended before a time, as :meth:`delete` does; returns how many."""
+        query = sa.select(JOBS.c.id).where(JOBS.c.state.in_(_FINAL), JOBS.c.ended_s < before_s)
+        query = query.order_by(JOBS.c.number).limit(limit)
+        with self._reader.connect() as db:  # most calls find nothing: they take no write lock
+            if db.scalar(query.limit(1)) is None:
+                return 0
+        with self._write() as db:
+            jobs = db.scalars(query.with_for_update(skip_locked=True)).all()
+            self._forget(db, jobs)
+        return len(jobs)
+
+    @repeated
     def claim(self, owner: str, lease_s: float) -> Claim | None:
         """The oldest job that waits, to be run by the caller; None when there is none.
 
@@ -376,45 +417,6 @@ class JobStore:
                 self._interrupted(db, _job(row), f"{owner} went away")
             return len(rows)
 
-    @repeated
-    def vetted(self, digest: str, role: str) -> str | None:
-        """The kind of a blob that was looked into before, for example ``onnx``; None: it was not."""
-        query = sa.select(VETTED.c.kind).where(VETTED.c.digest == digest, VETTED.c.role == role)
-        with self._reader.connect() as db:
-            kind = db.scalar(query)
-        return None if kind is None else str(kind)
-
-    @repeated
-    def remember_vetted(self, digest: str, role: str, kind: str) -> None:
-        """Note that a blob is harmless in this role."""
-        with self._write() as db:
-            db.execute(VETTED.delete().where(VETTED.c.digest == digest, VETTED.c.role == role))
-            db.execute(VETTED.insert().values(digest=digest, role=role, kind=kind))
-
-    @repeated
-    def refers_to(self, digest: str) -> bool:
-        """Whether a job still reads this blob, or made it: garbage collection has to leave it."""
-        with self._reader.connect() as db:
-            return db.scalar(sa.select(BLOBS.c.job).where(BLOBS.c.digest == digest).limit(1)) is not None
-
-    @repeated
-    def unleased(self, until_s: float, limit: int) -> Sequence[str]:
-        """At most ``limit`` digests that jobs refer to and that no lease keeps until a time, most urgent first."""
-        lease = BLOB_LEASES.c.until_s
-        query = sa.select(BLOBS.c.digest).outerjoin(BLOB_LEASES, BLOB_LEASES.c.digest == BLOBS.c.digest)
-        query = query.where(sa.or_(lease.is_(None), lease < until_s)).group_by(BLOBS.c.digest, lease)
-        with self._reader.connect() as db:
-            return list(db.scalars(query.order_by(sa.func.coalesce(lease, 0.0)).limit(limit)))
-
-    @repeated
-    def remember_leases(self, digests: Sequence[str], until_s: float) -> None:
-        """Note until when these are kept, and forget leases of what no job refers to any more."""
-        with self._write() as db:
-            db.execute(BLOB_LEASES.delete().where(BLOB_LEASES.c.digest.in_(digests)))
-            if digests:
-                db.execute(BLOB_LEASES.insert(), [{"digest": digest, "until_s": until_s} for digest in digests])
-            db.execute(BLOB_LEASES.delete().where(BLOB_LEASES.c.digest.not_in(sa.select(BLOBS.c.digest))))
-
     def _claimable(self) -> sa.ColumnElement[bool]:
         now = self.clock()
         return sa.or_(
@@ -477,6 +479,11 @@ class JobStore:
         db.execute(BLOBS.delete().where(BLOBS.c.job == job))
         for role, digest in digests.items():
             db.execute(BLOBS.insert().values(job=job, role=role, digest=digest))
+
+    def _forget(self, db: sa.Connection, jobs: Sequence[str]) -> None:
+        for table, column in ((BLOBS, BLOBS.c.job), (EVENTS, EVENTS.c.job), (JOBS, JOBS.c.id)):
+            db.execute(table.delete().where(column.in_(jobs)))
+        db.info["changed"].update(jobs)
 
     def _change(self, db: sa.Connection, job: str, **values: Any) -> None:
         values |= {"updated_s": self.clock(), "revision": JOBS.c.revision + 1}
