@@ -59,7 +59,7 @@ class World:
         self.blobs: dict[str, bytes] = {}
         self.desired = b""
         self.said: list[pb.DeviceStatus] = []
-        self.facts = 0
+        self.facts = self.closed = 0
         self.reads: list[tuple[str, int, int]] = []
         self.addresses: list[str] = []
         self.down = False
@@ -89,7 +89,7 @@ class World:
         return self
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
     def call(self, method, request):
         if self.down:

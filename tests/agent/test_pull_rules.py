@@ -316,6 +316,26 @@ def test_a_registry_that_is_elsewhere(world, bundles):
     assert world.addresses[2:] == ["registry.example.org:443"]
 
 
+@pytest.mark.parametrize("address", ["", ":77"])
+def test_an_end_cuts_the_download(world, bundles, address):
+    data = bundles("1", pad=40_000)
+    world.desire(data)
+    world.answer.registry_address = address
+    device, pull = agent(MemoryDisk(), world)
+    closed = []
+
+    def end() -> None:
+        if device.slots.uploads.offset(digest(data)) >= 2 * world.chunk and not closed:
+            pull.stop()
+            closed.append(world.closed)
+
+    world.before_chunk = end
+    assert pull.visit() >= 0
+    assert closed == [2 if address else 1]  # every connection that there was
+    assert device.slots.uploads.offset(digest(data)) == 3 * world.chunk and device.slots.running is None
+    assert pull.visit() == 0 and world.closed == closed[0] + bool(address)
+
+
 @pytest.mark.parametrize("old_first", [True, False])
 def test_every_power_cut_of_a_pull(bundles, old_first):
     old, new = bundles("1", 3), bundles("2", 4)

@@ -12,20 +12,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
 
 from gossamer_runtime._errors import GossamerError, SlotError
-from gossamer_runtime.agent import _certificate, _clock, _facts, _identity, _machine
-from gossamer_runtime.agent._address import beside
+from gossamer_runtime.agent import _facts, _machine
 from gossamer_runtime.agent._backoff import Backoff, spread
 from gossamer_runtime.agent._child import Child
+from gossamer_runtime.agent._connection import Connection
 from gossamer_runtime.agent._device import Device
 from gossamer_runtime.agent._download import Download
 from gossamer_runtime.agent._identity import Identity
-from gossamer_runtime.agent._link import REMOVED, UNREACHABLE, UNTRUSTED, Link, link_of
+from gossamer_runtime.agent._link import REMOVED, UNREACHABLE, Link, link_of
 from gossamer_runtime.agent._pointer import Failure, is_digest
 from gossamer_runtime.agent._profile_run import ProfileRuns
 from gossamer_runtime.agent._proto import fleet_pb2 as pb
@@ -47,9 +44,6 @@ VISIT_WAIT_SECONDS, TRY_WAIT_SECONDS = 1.0, 0.2
 MOST_WAIT_SECONDS = 300.0
 REMOVED_SECONDS = 3600.0
 """A device that its fleet removed asks so rarely whether that was a mistake."""
-RENEW_AGAIN_SECONDS = 3600.0
-RENEW_AT = 2 / 3
-"""Share of a certificate's life after which another is asked for."""
 _INTERVAL_SECONDS = 60.0
 _NEAR_BYTES = 1 << 20
 _log = logging.getLogger("gossamer.agent")
@@ -77,11 +71,7 @@ class Pull:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._device, self._slots = device, device.slots
-        self._identity = identity
-        self._certificate = _certificate.parse(identity.certificate)
-        self._connect, self._clock = connect, clock
-        self._link: Link | None = None
-        self._link_lock = threading.Lock()
+        self._server = Connection(device.slots.disk, identity, connect, clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pull", daemon=True)
         self._profiles = ProfileRuns(device, clock)
@@ -90,7 +80,7 @@ class Pull:
         self._heard = -1e9  # when the last heartbeat was answered
         self._visits = Backoff(VISIT_WAIT_SECONDS, MOST_WAIT_SECONDS)
         self._tries = Backoff(TRY_WAIT_SECONDS, MOST_WAIT_SECONDS)
-        self._try_at = self._renew_at = 0.0  # not before
+        self._try_at = 0.0  # not before
         self._download: Download | None = None
         self._progress: float | None = None  # of an update that goes on
         self._hitch: tuple[str, str] = ("", "")  # why it does not go on for now
@@ -99,13 +89,13 @@ class Pull:
 
     def start(self) -> None:
         """Visit the server from now on."""
-        _log.info("pull: %s at %s", self._identity.device, self._identity.address)
+        _log.info("pull: %s at %s", self._server.identity.device, self._server.identity.address)
         self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
         """End visits; a download is cut, a trial ends first. Waits for at most ``seconds``."""
         self._stop.set()
-        self._drop_link()
+        self._server.close()
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
@@ -121,9 +111,9 @@ class Pull:
     def visit(self) -> float:
         """Ask the server once and do what it wishes; seconds until the next visit."""
         try:
-            self._renew()
+            self._server.renew()
             answer = self._beat()
-            self._profiles.deliver(self._call)
+            self._profiles.deliver(self._server.call)
             acted = self._obey(answer)
         except ServerError as e:
             if self._stop.is_set():
@@ -140,10 +130,10 @@ class Pull:
     # Heartbeats
 
     def _beat(self) -> pb.HeartbeatResponse:
-        request = pb.HeartbeatRequest(name=self._identity.device, status=self.status())
+        request = pb.HeartbeatRequest(name=self._server.identity.device, status=self.status())
         if not self._facts_told:
             request.facts.CopyFrom(_facts.read())
-        answer: pb.HeartbeatResponse = self._call("Heartbeat", request)
+        answer: pb.HeartbeatResponse = self._server.call("Heartbeat", request)
         if answer.desired_sha256 and not is_digest(answer.desired_sha256):
             raise ServerError(f"the server desires {answer.desired_sha256[:80]!r}, no SHA-256", reason="BAD_ANSWER")
         self._facts_told = True
@@ -202,11 +192,11 @@ class Pull:
 
     def _profile(self, answer: pb.HeartbeatResponse) -> bool:
         try:
-            with self._registry(answer.registry_address) as link:
+            with self._server.registry(answer.registry_address) as link:
                 return self._profiles.make(answer.profile_run, link)
         except ServerUnreachableError as e:
             _log.warning("pull: %s; again later", e.message)
-            self._drop_link()
+            self._server.drop()
             return False
 
     def _update(self, answer: pb.HeartbeatResponse) -> bool:
@@ -250,7 +240,7 @@ class Pull:
             if child is None and at > before and download.size - at <= _NEAR_BYTES:
                 child = self._device.child()  # gets ready while the last bytes come
 
-        with self._device.changing(), self._registry(answer.registry_address) as link:
+        with self._device.changing(), self._server.registry(answer.registry_address) as link:
             before = slots.uploads.offset(download.sha256)
             try:
                 try:
@@ -301,7 +291,7 @@ class Pull:
         news = reason != self._hitch[0]
         self._hitch = (reason, e.message)
         if isinstance(e, ServerUnreachableError):
-            self._drop_link()
+            self._server.drop()
         return news and not isinstance(e, ServerUnreachableError)
 
     def _rest(self) -> None:
@@ -317,87 +307,17 @@ class Pull:
             self._slots.remember(failure)
             self._refused = None
 
-    # The certificate
-
-    def _renew(self) -> None:
-        """Ask for another certificate when most of this one's life is over."""
-        old = self._certificate
-        due = old.not_before + (old.not_after - old.not_before) * RENEW_AT
-        if self._now() < due or time.monotonic() < self._renew_at:
-            return
-        request = pb.RenewCertificateRequest(name=self._identity.device, certificate_request_pem=self._identity.csr)
-        try:
-            pem = self._call("RenewCertificate", request).certificate_pem
-            new = _certificate.parse(pem)
-            if new.public_key != old.public_key or new.not_after <= old.not_after:
-                raise ValueError("the new certificate is not this device's, or ends no later")
-            identity = replace(self._identity, certificate=pem)
-            _identity.write(self._slots.disk, identity)
-        except ServerAccessError:
-            raise
-        except (GossamerError, ValueError) as e:  # there is time: what else is wished goes first
-            self._renew_at = time.monotonic() + spread(RENEW_AGAIN_SECONDS)
-            _log.warning("pull: the certificate was not renewed, it ends at %s: %s", old.not_after.isoformat(), e)
-            return
-        self._identity, self._certificate = identity, new
-        self._drop_link()
-        _log.info("pull: the certificate was renewed, until %s", new.not_after.isoformat())
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
-
-    # The connection
-
-    def _call(self, method: str, request: Any) -> Any:
-        link = self._open_link()
-        return link.call(getattr(link.fleet, method), request)
-
-    def _open_link(self) -> Link:
-        with self._link_lock:
-            if self._stop.is_set():
-                raise ServerUnreachableError("the agent ends", reason=UNREACHABLE)
-            if self._link is None:
-                self._link = self._connect(self._identity)
-            return self._link
-
-    def _drop_link(self) -> None:
-        with self._link_lock:
-            if self._link is not None:
-                self._link.close()
-                self._link = None
-
-    @contextlib.contextmanager
-    def _registry(self, address: str) -> Iterator[Link]:
-        """The connection to the registry: the fleet's own unless it says another address."""
-        if not address:
-            yield self._open_link()
-            return
-        link = self._connect(replace(self._identity, address=beside(address, self._identity.address)))
-        try:
-            yield link
-        finally:
-            link.close()
+    # The server
 
     def _failed(self, e: ServerError) -> float:
         """After a visit that failed: why, for people, and how long to wait."""
-        self._drop_link()
+        self._server.drop()
         if isinstance(e, ServerAccessError) and e.reason in REMOVED:
             self._say(f"the fleet does not know this device any more ({e.reason}): {e.message}")
             return spread(REMOVED_SECONDS)
-        clock = self._clock_problem(e)
+        clock = self._server.clock_problem(e)
         self._say(clock or e.message, "clock" if clock else "")
         return self._visits.failed()
-
-    def _clock_problem(self, e: ServerError) -> str:
-        if e.reason not in (UNREACHABLE, UNTRUSTED):
-            return ""
-        known = {"its certificate": self._certificate}
-        known["the authority"] = _certificate.parse(self._identity.authority)
-        found = _clock.problem(self._now(), known)
-        if found or e.reason == UNREACHABLE:
-            return found
-        shown = _clock.server_certificate(self._identity.address)
-        return _clock.problem(self._now(), {"the server's certificate": shown}) if shown else ""
 
     def _say(self, trouble: str, kind: str = "") -> None:
         """Keep it for Info, and log it when it is another than before, or of another ``kind``."""
