@@ -93,9 +93,11 @@ def sshd() -> Iterator[Server]:
 
 @pytest.fixture
 def own(work, tmp_path, monkeypatch):
-    """A home of its own that trusts the shared key: tests write their list of devices there."""
+    """A home of its own that trusts the shared key, where tests write their list of devices; logins leave nothing."""
     home = tmp_path / "home"
     shutil.copytree(work.home, home)
     monkeypatch.setenv("GOSSAMER_HOME", str(home))
-    monkeypatch.setenv("TMPDIR", "/tmp")  # a socket's path has 108 bytes at most
-    return home
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 108 bytes at most
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield home
+        assert list(Path(short).iterdir()) == []

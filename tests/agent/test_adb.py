@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -113,6 +114,16 @@ def test_an_answer_that_is_none(cli, phone, files, tmp_path):
     assert cli("device", "flash", files[0]).code == 0
     ran = cli("device", "profile", "--runs", 1)
     assert ran.code == 22 and "the profiler's answer is no profile: 'warmup_ns'" in ran.err
+    real = tmp_path / "real"
+    real.write_bytes(need("x86_64"))
+    real.chmod(0o755)
+    command = [real, files[0], "--json", "--each", "--runs", "2"]
+    whole = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    no_run = {**whole["inference"], "runs_ns": []}
+    for wrong in ({"inference": no_run}, {"operators": [3]}, {"load_us": "soon"}):
+        answering.write_text(f"#!/bin/sh\necho '{json.dumps(whole | wrong)}'\n")
+        ran = cli("device", "profile", "--runs", 1)
+        assert ran.code == 22 and "the profiler's answer is no profile: " in ran.err, wrong
 
 
 @pytest.mark.parametrize(

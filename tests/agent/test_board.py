@@ -28,8 +28,8 @@ def _shell(request):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where the board keeps its things; a blank and a quote in its name must not matter."""
-    return tmp_path / "it's a board"
+    """Where the board keeps its things; blanks, a quote and a backslash in its name must not matter."""
+    return tmp_path / "it's a \\ board"
 
 
 def as_machine(machine: str, folder: Path) -> str:
@@ -54,10 +54,8 @@ def test_life(cli, own, sshd, files, folder):
     assert (info["root"], info["machine"]) == (str(folder), "x86_64") and info["system"].startswith("Linux ")
 
 
-@pytest.mark.parametrize(
-    ("machine", "isa"),
-    [("x86_64", ""), *(pytest.param(m, "neon", marks=pytest.mark.slow) for m in ("aarch64", "armv7"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("machine", "isa"), [("x86_64", ""), ("aarch64", "neon"), ("armv7", "neon")])
 def test_run_and_profile(cli, own, files, folder, work, tmp_path, machine, isa):
     program = need(machine)
     with serve(as_machine(machine, folder)) as server:
@@ -129,7 +127,6 @@ def test_out_of_reach(cli, own, sshd, files, folder, tmp_path, monkeypatch):
     sshd.stop()
     ran = cli("device", "info")
     assert ran.code == 17 and "Connection refused" in ran.err
-    assert not list(Path("/tmp").glob("gossamer-ssh-*/socket"))
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = cli("device", "info")
     assert ran.code == 17 and "ssh is not installed" in ran.err

@@ -25,7 +25,7 @@ def figures(found: Mapping[str, Any], model: str) -> Figures:
         model: name of what ran; the program knows its file alone.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not that JSON.
+        LookupError, TypeError, ValueError: it is not that JSON; the last two perhaps only where the figures are shown.
     """
     warmups, whole = (np.asarray(found["inference"][key], np.float64) / 1e3 for key in ("warmup_ns", "runs_ns"))
     total = sum(op["median_us"] for op in found["operators"]) or 1.0

@@ -213,10 +213,11 @@ class Workbench(ABC):
         found, _ = self._execute(slot, entry, inputs, runs=runs, warmup=warmup, each=True)
         try:
             shown = _static_profile.figures(found, entry["name"])
+            text = f"{shown.table()}\n\n{shown.summary()}"
             drawn = _static_profile.trace(found, entry["name"]) if trace else ""
-        except (KeyError, TypeError, ValueError) as e:
+        except (LookupError, TypeError, ValueError) as e:
             raise SlotError(f"the profiler's answer is no profile: {e}", where=self._where) from e
-        return json.dumps(shown.to_json()), f"{shown.table()}\n\n{shown.summary()}", drawn
+        return json.dumps(shown.to_json()), text, drawn
 
     def logs(self, *, limit: int = 0, follow: bool = False) -> Iterator[dict[str, Any]]:
         """Refused: nothing runs there that would keep any."""
@@ -309,7 +310,7 @@ class Workbench(ABC):
 
     def _digest(self, file: str) -> str:
         """SHA-256 of a file there; empty without one."""
-        done = self._shell.call("sha256sum", file)
+        done = self._shell.script(f"sha256sum < {shlex.quote(file)}")  # a name with a backslash would change its output
         if done.returncode == 127:
             raise UnsupportedError("the device has no sha256sum to compare copies with", where=self._where)
         return (done.stdout.split() or [""])[0] if done.returncode == 0 else ""
