@@ -13,6 +13,9 @@ from cryptography import x509
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.tokens import SCOPES, TokenStore
 
+PULL = "pull"
+"""The scope of calls that read, and that devices need as well; people's tokens have it with read."""
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -22,7 +25,9 @@ class Caller:
     scopes: frozenset[str]
 
     def may(self, scope: str) -> bool:
-        """True when the scopes include this one; admin includes all that people have."""
+        """True when the scopes include this one; admin includes all that people have, read includes :data:`PULL`."""
+        if scope == PULL and self.may("read"):
+            return True
         return scope in self.scopes or (scope in SCOPES and "admin" in self.scopes)
 
 
@@ -34,8 +39,9 @@ STRANGER = Caller("", frozenset())
 CALLER: contextvars.ContextVar[Caller] = contextvars.ContextVar("gossamer_caller")
 """Who made the call that this task serves."""
 
-DEVICE_SCOPES = frozenset({"read", "device"})
-"""What a certificate of the devices' authority allows: download, and speak for itself."""
+DEVICE_SCOPES = frozenset({PULL, "device"})
+"""What a certificate of the devices' authority allows: download, and speak for itself. Devices stand where anybody may
+open them: they see no other devices, no jobs, and nothing by its name."""
 
 
 Known = Callable[[str], Awaitable[bool]]

@@ -100,14 +100,14 @@ class ProfileRuns:
             return self._read(db, run)
 
     @repeated
-    def get(self, run: str) -> pb.ProfileRun:
-        """A run.
+    def get(self, run: str, device: str = "") -> pb.ProfileRun:
+        """A run; ``device``: whose it must be, empty: whoever's.
 
         Raises:
-            ServiceError: NOT_FOUND (PROFILE_RUN_NOT_FOUND).
+            ServiceError: NOT_FOUND (PROFILE_RUN_NOT_FOUND), PERMISSION_DENIED (NOT_THIS_DEVICE).
         """
         with self._reader.begin() as db:
-            return self._read(db, run)
+            return self._message(find(db, run, device))
 
     @repeated
     def tell(self, device: str) -> pb.ProfileRun | None:

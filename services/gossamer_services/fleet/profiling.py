@@ -80,8 +80,10 @@ class ProfileCalls(rpc.FleetServiceServicer):
         wanted.bundle_sha256, wanted.bundle_bytes = found.sha256, found.size_bytes
 
     async def GetProfileRun(self, request: pb.GetProfileRunRequest, context: Any) -> pb.GetProfileRunResponse:
-        found = await self._run(self.profile_runs.get, resource_id(request.name, "profileRuns"))
-        if CALLER.get().name.startswith("devices/"):
+        caller = CALLER.get().name
+        device = own_device(caller) if caller.startswith("devices/") else ""
+        found = await self._run(self.profile_runs.get, resource_id(request.name, "profileRuns"), device)
+        if device:
             found.lease = ""
         return pb.GetProfileRunResponse(profile_run=found)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
-from gossamer_services.common.auth import CALLER
+from gossamer_services.common.auth import CALLER, PULL
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
@@ -51,7 +51,7 @@ SCOPES: dict[str, str | None] = {
     "UpdateRollout": "flash",
     "RollBackRollout": "flash",
     "CreateProfileRun": "flash",
-    "GetProfileRun": "read",
+    "GetProfileRun": PULL,
     "FailProfileRun": "device",
     "CreateProfile": "device",
     "GetProfile": "read",

@@ -11,7 +11,7 @@ from typing import Any
 
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
-from gossamer_services.common.auth import CALLER
+from gossamer_services.common.auth import CALLER, PULL
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
@@ -32,7 +32,7 @@ NAME = "gossamer.v1.RegistryService"
 SCOPES: dict[str, str | None] = {
     "FindMissingBlobs": "read",
     "GetBlob": "read",
-    "ReadBlob": "read",
+    "ReadBlob": PULL,
     "GetVersion": "read",
     "ListVersions": "read",
     "GetChannel": "read",

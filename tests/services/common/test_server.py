@@ -28,7 +28,7 @@ from gossamer_services.common.errors import Code, ServiceError, SettingsError, t
 from gossamer_services.common.settings import is_loopback
 from gossamer_services.common.tokens import TABLES, TokenStore
 from tests.services.common.certificates import DAY, NOW, Authority
-from tests.services.kit import refused, registry, served, upload
+from tests.services.kit import download, refused, registry, served, upload
 
 ASK = pb.FindMissingBlobsRequest(sha256=["0" * 64])
 COLLECT = pb.CollectGarbageRequest()
@@ -128,9 +128,9 @@ def test_tls_and_device_certificates(tmp_path, people):
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
             return await rpc.RegistryServiceStub(channel).FindMissingBlobs(ASK, metadata=metadata, timeout=5)
 
-    async def collect(port: int, credentials):
+    async def read(port: int, credentials):
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
-            return await rpc.RegistryServiceStub(channel).CollectGarbage(COLLECT, timeout=5)
+            return await download(rpc.RegistryServiceStub(channel), "0" * 64)
 
     def device(pair) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(people.certificate, pair.key, pair.certificate)
@@ -147,10 +147,11 @@ def test_tls_and_device_certificates(tmp_path, people):
                 health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
                 assert health.status == health_pb2.HealthCheckResponse.SERVING
             mine = device(devices.issue("camera-1"))
-            assert (await ask(server.device_port, mine)).missing_sha256 == ["0" * 64]
+            with refused(Code.NOT_FOUND, "BLOB_NOT_FOUND"):
+                await read(server.device_port, mine)
             with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING") as e:
-                await collect(server.device_port, mine)
-            assert "devices/camera-1 has device, read" in e.message
+                await ask(server.device_port, mine)
+            assert "devices/camera-1 has device, pull" in e.message
             with refused(Code.UNAUTHENTICATED, "TOKEN_MISSING"):  # a certificate is nothing on the people's port
                 await ask(server.port, mine)
             for bad in (

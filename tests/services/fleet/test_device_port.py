@@ -14,6 +14,7 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e 
 import grpc
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from google.protobuf import descriptor_pool
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
@@ -73,6 +74,40 @@ def test_a_device_trusts_the_port_by_what_it_was_told_alone(tmp_path):
                     assert caught.value.code() is Code.UNAVAILABLE  # the handshake fails
 
     asyncio.run(main())
+
+
+def test_a_device_may_do_what_pull_mode_needs_and_nothing_else(tmp_path):
+    """Every call of every service with a device's certificate: it is refused for its scope, or else in the list."""
+    world, may = World(tmp_path), set()
+
+    async def ask(channel, service: str, method) -> None:
+        kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+        call = getattr(channel, kind)(f"/{service}/{method.name}")(iter([b""]) if method.client_streaming else b"")
+        try:
+            async for _ in call if method.server_streaming else _once(call):
+                pass
+        except grpc.aio.AioRpcError as e:
+            if e.code() is Code.PERMISSION_DENIED and "needs the scope" in (e.details() or ""):
+                return
+        may.add(method.name)
+
+    async def main():
+        served_here = ("registry", "optimizer", "fleet")
+        async with served(tmp_path / "data", *world.overrides, services=served_here) as server:
+            async with world.channel(server) as channel:
+                member = await world.enrol(rpc.FleetServiceStub(channel))
+            async with world.device_channel(server, *member[1:]) as channel:
+                for service in server.services:
+                    for method in descriptor_pool.Default().FindServiceByName(service.name).methods:
+                        await ask(channel, service.name, method)
+
+    asyncio.run(main())
+    own = {"Heartbeat", "RenewCertificate", "CreateProfile", "FailProfileRun"}
+    assert may == {*own, "EnrollDevice", "ReadBlob", "GetProfileRun"}
+
+
+async def _once(call):
+    yield await call
 
 
 @pytest.mark.parametrize(

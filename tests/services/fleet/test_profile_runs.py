@@ -187,6 +187,8 @@ def test_refusals(world):
                     await another.FailProfileRun(pb.FailProfileRunRequest(name=run.name))
                 with refused(Code.PERMISSION_DENIED, "NOT_THIS_DEVICE"):
                     await another.CreateProfile(answer(run))
+                with refused(Code.PERMISSION_DENIED, "NOT_THIS_DEVICE"):
+                    await another.GetProfileRun(pb.GetProfileRunRequest(name=run.name))
                 with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING"):
                     await me.CreateProfileRun(pb.CreateProfileRunRequest(lease=lease))
                 for bad in ("x", "profileRuns/", "profileRuns/" + "g" * 16):

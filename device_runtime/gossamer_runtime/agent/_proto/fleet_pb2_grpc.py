@@ -28,9 +28,10 @@ if _version_not_supported:
 class FleetServiceStub:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
     the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
-    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed
-    is UNAUTHENTICATED (CERTIFICATE_REVOKED) in every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a
-    connection that outlived it; a new connection is not made with such a certificate.
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's, as does GetProfileRun, the
+    one other call that such a certificate is good for. A device that was removed is UNAUTHENTICATED (CERTIFICATE_REVOKED) in
+    every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a connection that outlived it; a new connection
+    is not made with such a certificate.
     """
 
     def __init__(self, channel):
@@ -149,9 +150,10 @@ class FleetServiceStub:
 class FleetServiceServicer:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
     the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
-    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed
-    is UNAUTHENTICATED (CERTIFICATE_REVOKED) in every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a
-    connection that outlived it; a new connection is not made with such a certificate.
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's, as does GetProfileRun, the
+    one other call that such a certificate is good for. A device that was removed is UNAUTHENTICATED (CERTIFICATE_REVOKED) in
+    every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a connection that outlived it; a new connection
+    is not made with such a certificate.
     """
 
     def CreateEnrollmentToken(self, request, context):
@@ -457,9 +459,10 @@ def add_FleetServiceServicer_to_server(servicer, server):
 class FleetService:
     """Scopes: reading needs "read", rollouts and desired state "flash", enrolment tokens and removal "admin". EnrollDevice needs
     the one-time token in its request alone; Heartbeat, RenewCertificate, CreateProfile and FailProfileRun need the device's
-    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's. A device that was removed
-    is UNAUTHENTICATED (CERTIFICATE_REVOKED) in every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a
-    connection that outlived it; a new connection is not made with such a certificate.
+    own certificate and end with PERMISSION_DENIED (NOT_THIS_DEVICE) where the name is another's, as does GetProfileRun, the
+    one other call that such a certificate is good for. A device that was removed is UNAUTHENTICATED (CERTIFICATE_REVOKED) in
+    every call, as is one whose certificate has ended (CERTIFICATE_EXPIRED) on a connection that outlived it; a new connection
+    is not made with such a certificate.
     """
 
     @staticmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RegistryServiceStub:
-    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin".
+    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin". The
+    certificate of a device is good for ReadBlob, and for nothing else here.
     """
 
     def __init__(self, channel):
@@ -118,7 +119,8 @@ class RegistryServiceStub:
 
 
 class RegistryServiceServicer:
-    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin".
+    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin". The
+    certificate of a device is good for ReadBlob, and for nothing else here.
     """
 
     def FindMissingBlobs(self, request, context):
@@ -370,7 +372,8 @@ def add_RegistryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RegistryService:
-    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin".
+    """Scopes: reading needs "read", writing blobs and versions "submit", channels, deletion and garbage collection "admin". The
+    certificate of a device is good for ReadBlob, and for nothing else here.
     """
 
     @staticmethod
