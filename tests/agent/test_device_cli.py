@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -139,6 +140,19 @@ def test_a_card_signed_by_an_unknown_key_or_tampered(cli, own, tmp_path, bundles
     bad.write_bytes(data)
     assert cli("device", "flash", bad, "--root", card).code == 9
     assert sorted(p.name for p in card.iterdir()) == ["lock"]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("name", ["lock", "slot-a.goss"])
+def test_a_card_whose_links_lead_elsewhere(cli, own, tmp_path, bundles, link, name):
+    card, bundle, mine = tmp_path / "card", tmp_path / "one.goss", tmp_path / "mine"
+    card.mkdir()
+    bundle.write_bytes(bundles("1"))
+    mine.write_text("a file of this machine")
+    link(mine, card / name)
+    ran = cli("device", "flash", bundle, "--root", card)
+    assert ran.code == 22 and f"the card's {name} is a link" in ran.err
+    assert mine.read_text() == "a file of this machine" and [p.name for p in card.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ class Card:
 
     Raises:
         InputError: there is no such folder.
-        SlotError: another process uses it, it may not be written, or its record is damaged.
+        SlotError: another process uses it, it may not be written, it holds links, or its record is damaged.
     """
 
     def __init__(self, root: str) -> None:
@@ -65,6 +66,13 @@ class Card:
                 where=root,
                 hint="mount it writable, or go on as the folder's owner or root",
             )
+        for name, info in _entries(root):
+            if stat.S_ISLNK(info.st_mode) or (stat.S_ISREG(info.st_mode) and info.st_nlink > 1):
+                raise SlotError(
+                    f"the card's {name} is a link: what is written there would change a file elsewhere",
+                    where=root,
+                    hint="remove it; agents make none",
+                )
         self._root = root
         self._slots = Slots(FolderDisk(root), _Signed, try_here=False)
 
@@ -139,9 +147,9 @@ class Card:
         owner = Path(self._root).stat()
         if os.geteuid() != 0 or owner.st_uid == 0:
             return
-        for entry in os.scandir(self._root):
-            if entry.stat(follow_symlinks=False).st_uid == 0:
-                os.chown(entry.path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        for name, info in _entries(self._root):
+            if stat.S_ISREG(info.st_mode) and info.st_uid == 0:
+                os.chown(Path(self._root, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def _not_here(self, what: str) -> UnsupportedError:
         slot = self._slots.pointer.active
@@ -168,3 +176,9 @@ class Card:
             "sha256": entry.sha256,
             "size_bytes": entry.size,
         }
+
+
+def _entries(root: str) -> list[tuple[str, os.stat_result]]:
+    """Names in a folder, and what they are themselves, where they are links."""
+    with os.scandir(root) as entries:
+        return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
