@@ -163,8 +163,8 @@ class Devices:
         return found
 
     @repeated
-    def heartbeat(self, request: pb.HeartbeatRequest, device: str) -> tuple[Any, bool]:
-        """Note what a device says of itself; its row, and whether it said something new.
+    def heartbeat(self, request: pb.HeartbeatRequest, device: str) -> tuple[Any, bytes]:
+        """Note what a device says of itself; its row, and what of it is new, for :meth:`took`; empty: nothing.
 
         Raises:
             ServiceError: NOT_FOUND (DEVICE_NOT_FOUND).
@@ -178,7 +178,7 @@ class Devices:
             self._heard[device] = now
             same = self._last.get(device) == news
         if same:
-            return self.get(device), False
+            return self.get(device), b""
         values: dict[str, Any] = {"status": request.status.SerializeToString(), "heartbeat_s": now}
         if request.HasField("facts"):
             values["facts"] = request.facts.SerializeToString()
@@ -188,9 +188,12 @@ class Devices:
             row = self._row(db, device)
         if row.facts != before.facts:
             self._changed()
+        return row, news
+
+    def took(self, device: str, news: bytes) -> None:
+        """Everybody took note of the news that a device told; before that, the same words are news again."""
         with self._lock:
             self._last[device] = news
-        return row, True
 
     def heard_s(self, row: Any) -> float:
         """When a device was heard of last; 0: never."""

@@ -313,14 +313,14 @@ class Rollouts:
         query = query.join(MEMBERS, MEMBERS.c.device == DEVICES.c.id)
         query = query.where(MEMBERS.c.rollout == rollout, MEMBERS.c.state == WAITING)
         devices = db.execute(query.order_by(MEMBERS.c.place).limit(count)).all()
-        runs = {device.id: pb.DeviceStatus.FromString(device.status).bundle_sha256 for device in devices}
-        lacking = {runs[device.id] for device in devices if not device.desired} - {"", *names}
+        says = {device.id: pb.DeviceStatus.FromString(device.status) for device in devices}
+        lacking = {says[device.id].bundle_sha256 for device in devices if not device.desired} - {"", *names}
         if lacking:
             raise _UnknownError(lacking)
         for device in devices:
-            digest = runs[device.id]
+            digest = says[device.id].bundle_sha256
             before = device.desired or (names[digest] if digest else "")
-            state = UPDATED if digest == sha256 else TOLD
+            state = _outcome(says[device.id], sha256) or TOLD  # a device tries nothing again that failed there last
             mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == rollout, MEMBERS.c.device == device.id)
             db.execute(mine.values(state=state, before=before))
             self._desire(db, device.id, version)

@@ -151,8 +151,7 @@ class Fleet(ProfileCalls):
         _check_status(request.status)
         row, news = await self._run(self.devices.heartbeat, request, device)
         if news:
-            await self._run(self.rollouts.heard, device, request.status)
-            row = await self._run(self.devices.get, device)
+            row = await self._run(self._take_note, device, request.status, news)
         held = is_held(row, self.devices.clock())
         answer = pb.HeartbeatResponse(registry_address=self.registry_address)
         seconds = self._settings.held_heartbeat_s if held else self._settings.heartbeat_s
@@ -165,6 +164,12 @@ class Fleet(ProfileCalls):
                 run.lease = ""
                 answer.profile_run.CopyFrom(run)
         return answer
+
+    def _take_note(self, device: str, status: pb.DeviceStatus, news: bytes) -> Any:
+        """The device's row, as rollouts leave it that hear the news."""
+        self.rollouts.heard(device, status)
+        self.devices.took(device, news)
+        return self.devices.get(device)
 
     async def _desire(self, answer: pb.HeartbeatResponse, row: Any) -> None:
         try:

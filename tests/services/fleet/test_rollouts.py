@@ -70,6 +70,7 @@ class World:
         _, news = self.devices.heartbeat(pb.HeartbeatRequest(name=f"devices/{device}", status=said), device)
         if news:
             self.rollouts.heard(device, said)
+            self.devices.took(device, news)
 
     def counts(self, rollout: pb.Rollout) -> tuple[int, int, int, int, int, int]:
         r = self.rollouts.get(rollout.name.removeprefix("rollouts/"))
@@ -178,6 +179,17 @@ def test_halts_when_failures_pass_the_limit(world):
     world.rollouts.tick()
     assert world.counts(rollout)[0] == HALTED
     assert world.told() == [ten[2]]
+
+
+def test_a_device_that_failed_before_has_failed(world):
+    """It tries no bundle again that failed there last, so it would say nothing new, ever."""
+    device = world.ids[0]
+    world.beat(device, bundle_sha256="", failed_sha256=NEW)
+    rollout = world.start(100, limit=10.0)
+    assert world.counts(rollout) == (ACTIVE, 0, 20, 20, 0, 1)
+    for other in world.ids[1:]:
+        world.beat(other, bundle_sha256=NEW)
+    assert world.counts(rollout) == (pb.ROLLOUT_STATE_COMPLETED, 0, 20, 20, 19, 1)
 
 
 def test_the_first_failure_halts_by_default(world):

@@ -19,6 +19,8 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer._proto.v1 import profile_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
+from gossamer_services.common.errors import ServiceError
+from gossamer_services.fleet.rollouts import Rollouts
 from tests.services.fleet.fleetkit import Code, World, certificate_request
 from tests.services.kit import download, refused
 
@@ -200,6 +202,33 @@ def test_rollout_follows_heartbeats(world):
             assert (found.state, found.updated_devices) == (pb.ROLLOUT_STATE_COMPLETED, 2)
             listed = await fleet.ListRollouts(pb.ListRolloutsRequest(), metadata=world.reader)
             assert list(listed.rollouts) == [found]
+
+    asyncio.run(main())
+
+
+def test_a_heartbeat_that_ends_halfway_loses_no_news(world, monkeypatch):
+    heard, fails = Rollouts.heard, [True]
+
+    def busy(self, device, status):
+        if fails:
+            fails.clear()
+            raise ServiceError(Code.UNAVAILABLE, "DATABASE_BUSY", "the database does not answer")
+        heard(self, device, status)
+
+    async def main():
+        async with world.fleet() as (server, fleet):
+            name, *_ = member = await world.enrol(fleet)
+            version, bundle = await world.publish(server, "small", "1")
+            request = pb.CreateRolloutRequest(rollout=pb.Rollout(version=version))
+            rollout = (await fleet.CreateRollout(request, metadata=world.admin)).rollout
+            monkeypatch.setattr(Rollouts, "heard", busy)
+            runs = pb.DeviceStatus(bundle_sha256=hashlib.sha256(bundle).hexdigest())
+            async with world.device(server, member) as me:
+                with refused(Code.UNAVAILABLE, "DATABASE_BUSY"):
+                    await me.Heartbeat(pb.HeartbeatRequest(name=name, status=runs))
+                await me.Heartbeat(pb.HeartbeatRequest(name=name, status=runs))
+            found = (await fleet.GetRollout(pb.GetRolloutRequest(name=rollout.name), metadata=world.reader)).rollout
+            assert (found.state, found.updated_devices) == (pb.ROLLOUT_STATE_COMPLETED, 1)
 
     asyncio.run(main())
 
