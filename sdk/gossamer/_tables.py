@@ -12,13 +12,19 @@ def columns(
     widest: Mapping[int, int] | None = None,
 ) -> str:
     """Columns two blanks apart, those in ``left`` to the left; ``widest`` cuts long cells in their middle."""
-    short = [[cut(c, (widest or {}).get(i)) for i, c in enumerate(row)] for row in rows]
+    short = [[cut(printable(c, ends=""), (widest or {}).get(i)) for i, c in enumerate(row)] for row in rows]
     widths = [max(len(row[i]) for row in [list(head), *short]) for i in range(len(head))]
     lines = []
     for row in [list(head), ["-" * w for w in widths], *short]:
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str, *, ends: str = "\n\t") -> str:
+    """The text with ``\ufffd`` for control characters but ``ends``: they would let whoever wrote a model's name or a
+    device's message change what the terminal shows."""
+    return "".join(c if c.isprintable() or c in ends else "\ufffd" for c in text)
 
 
 def cut(text: str, width: int | None) -> str:

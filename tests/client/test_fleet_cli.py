@@ -124,6 +124,20 @@ def test_devices(call, fleet, pushed):
     assert [call("fleet", what, other.id).code for what in ("show", "remove")] == [10, 10]
 
 
+def test_what_devices_say_does_not_steer_the_terminal(call, fleet, bundles):
+    device = fleet.device(cpu="c\x1b[2J\nm\x9b", bundle=bundles("1"), mood="deaf")
+    for ran in (
+        call("fleet", "list"),
+        call("fleet", "show", device.id),
+        call("device", "profile", "--any", "", "--hold", "0.3"),
+    ):
+        said = ran.out + ran.err
+        assert "c\ufffd[2J" in said and all(c.isprintable() or c == "\n" for c in said)
+    rows = call("fleet", "list").out.splitlines()
+    assert len(rows) == 3 and "c\ufffd[2J\ufffdm\ufffd" in rows[2]
+    assert call("fleet", "list", "--json").json["devices"][0]["facts"]["cpu"] == "c\x1b[2J\nm\x9b"
+
+
 def test_rollouts(call, fleet, pushed):
     pushed("ro-cli/1")
     assert call("fleet", "rollout", "start", "ro-cli/1", "site=lab").code == 19

@@ -89,6 +89,8 @@ def profile(
             raise click.UsageError(f"{option} needs --any")
     if chrome_trace is not None:
         _atomic.check_target(chrome_trace)
+    from gossamer._tables import printable
+
     with opened(options) as device:
         inputs = [] if source is None else sample_of(manifest_of(device), source)
         found, text, trace = device.profile(runs=runs, warmup=warmup, inputs=inputs, trace=chrome_trace is not None)
@@ -97,7 +99,7 @@ def profile(
     if as_json:
         print_json({**json.loads(found), "chrome_trace": str(chrome_trace) if chrome_trace else None})
         return
-    click.echo(text)
+    click.echo(printable(text))
     if chrome_trace is not None:
         click.echo(f"trace: {chrome_trace} (open it at https://ui.perfetto.dev)")
 
@@ -168,5 +170,7 @@ def _version(bundle: str) -> str:
 
 
 def _called(device: FleetDevice) -> str:
-    what = device.display_name or device.facts.cpu
+    from gossamer._tables import printable
+
+    what = printable(device.display_name or device.facts.cpu)
     return f"{device.name} ({what})" if what else device.name

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from gossamer._errors import EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
+from gossamer._tables import printable
 from gossamer.cli import _interrupt
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -142,8 +143,8 @@ def _show(kind: str, message: str, where: str | None, hint: str | None, code: in
         record = {"type": kind, "message": message, "where": where, "hint": hint, "exit_code": code}
         print(json.dumps({"error": record}), file=sys.stderr)
         return
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     if where:
-        print(f"  where: {where}", file=sys.stderr)
+        print(printable(f"  where: {where}"), file=sys.stderr)
     if hint:
-        print(f"  do:    {hint}", file=sys.stderr)
+        print(printable(f"  do:    {hint}"), file=sys.stderr)

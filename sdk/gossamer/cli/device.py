@@ -161,11 +161,11 @@ def info(as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(found)
         return
-    from gossamer._tables import columns
+    from gossamer._tables import columns, printable
 
     for key in ("host", "machine", "isa", "system", "cpus", "runtime_version", "rollback_counter", "root"):
         if key in found:
-            click.echo(f"{key.replace('_', ' '):<17} {found[key]}")
+            click.echo(f"{key.replace('_', ' '):<17} {printable(str(found[key]))}")
     for key in ("memory_bytes", "agent_rss_bytes", "disk_free_bytes"):
         if key in found:
             click.echo(f"{key.removesuffix('_bytes').replace('_', ' '):<17} {found[key] / 1e6:.1f} MB")
@@ -180,7 +180,7 @@ def info(as_json: bool, **options: Any) -> None:
     ]  # fmt: skip
     click.echo(columns(["slot", "status", "name", "version", "counter", "bytes", "sha256"], rows, left={0, 1, 2, 3, 6}))
     if found["problem"]:
-        click.echo(f"problem: {found['problem']}")
+        click.echo(printable(f"problem: {found['problem']}"))
 
 
 @command.command("flash", epilog="\b\nExample:\n  gossamer device flash model.goss -d pi\n")
@@ -273,13 +273,15 @@ def logs(limit: int, follow: bool, as_json: bool, **options: Any) -> None:
     import json
     from datetime import UTC, datetime
 
+    from gossamer._tables import printable
+
     with opened(options) as device:
         for record in device.logs(limit=limit, follow=follow):
             if as_json:
                 click.echo(json.dumps(record))
             else:
                 when = datetime.fromtimestamp(record["time_s"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-                click.echo(f"{when} {record['level']:<7} {record['message']}")
+                click.echo(printable(f"{when} {record['level']:<7} {record['message']}"))
 
 
 @command.command("doctor", epilog="\b\nExample:\n  gossamer device doctor -d pi\n")

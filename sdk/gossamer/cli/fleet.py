@@ -229,12 +229,16 @@ def show_profile(profile: DeviceProfile, as_json: bool) -> None:
     if as_json:
         print_json(profile.to_json())
         return
-    click.echo(profile.figures.table())
+    from gossamer._tables import printable
+
+    click.echo(printable(profile.figures.table()))
     click.echo()
-    click.echo(profile.summary())
+    click.echo(printable(profile.summary()))
 
 
 def _tell(device: FleetDevice, as_json: bool) -> None:
+    from gossamer._tables import printable
+
     if as_json:
         print_json({"device": device})
         return
@@ -259,7 +263,7 @@ def _tell(device: FleetDevice, as_json: bool) -> None:
         "held by": device.holder,
     }
     for key, value in lines.items():
-        click.echo(f"{key:<17} {value or '-'}")
+        click.echo(f"{key:<17} {printable(value) or '-'}")
 
 
 def _state(device: FleetDevice) -> str:
