@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gossamer.cli._common import json_option, print_json
-from gossamer.cli._server import DURATION, client_of, server_options, time_text, version_text
+from gossamer.cli._server import (
+    DURATION,
+    client_of,
+    id_text,
+    server_options,
+    state_text,
+    time_text,
+    version_text,
+)
 
 if TYPE_CHECKING:
     from gossamer.client import Client, Rollout, Stage
@@ -130,10 +138,10 @@ def list_(limit: int, as_json: bool, **server: Any) -> None:
     head = ["rollout", "version", "selector", "state", "stage", "updated", "failed", "reached", "matching", "created"]
     rows = [
         [
-            _id(r),
+            id_text(r.name),
             version_text(r.version),
             r.selector or "all",
-            _state(r),
+            state_text(r.state),
             f"{r.stage + 1} of {len(r.stages)}",
             str(r.updated_devices),
             str(r.failed_devices),
@@ -245,18 +253,10 @@ def _tell(found: Rollout, as_json: bool, code: int = 0, head: str = "") -> None:
         click.echo(head)
         return
     where = f" of devices with {found.selector}" if found.selector else ""
-    click.echo(f"{found.name}: {version_text(found.version)}{where}: {_state(found)}")
+    click.echo(f"{found.name}: {version_text(found.version)}{where}: {state_text(found.state)}")
     click.echo(
         f"stage {found.stage + 1} of {len(found.stages)}; devices: {found.updated_devices} updated, "
         f"{found.failed_devices} failed, {found.reached_devices} reached, {found.matching_devices} matching"
     )
     if found.message:
         click.echo(f"halted: {found.message}")
-
-
-def _state(found: Rollout) -> str:
-    return found.state.lower().replace("_", " ")
-
-
-def _id(found: Rollout) -> str:
-    return found.name.rpartition("/")[2]

@@ -146,6 +146,16 @@ def ago_text(when: datetime | None) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def id_text(name: str) -> str:
+    """A resource's id, the last part of its name; ``-`` for none."""
+    return name.rpartition("/")[2] or "-"
+
+
+def state_text(state: str) -> str:
+    """A state's name for people: ``fell back``."""
+    return state.lower().replace("_", " ")
+
+
 def version_text(name: str) -> str:
     """A version's short name, ``person/1.4.0``, as commands take it."""
     parts = name.split("/")

@@ -13,9 +13,11 @@ from gossamer.cli._server import (
     DURATION,
     ago_text,
     client_of,
+    id_text,
     labels_of,
     labels_text,
     server_options,
+    state_text,
     time_text,
     version_text,
 )
@@ -90,7 +92,7 @@ def list_(selector: str, as_json: bool, **server: Any) -> None:
     head = ["device", "name", "state", "runs", "desired", "cpu", "arch", "heard", "holder", "labels"]
     rows = [
         [
-            _id(d.name),
+            id_text(d.name),
             d.display_name or "-",
             _state(d),
             d.status.bundle_sha256[:12] or "-",
@@ -159,7 +161,9 @@ def set_(device: str, version: str | None, clear: bool, as_json: bool, **server:
         print_json({"device": found, "unchanged": unchanged, "exit_code": code})
         return code
     wanted = version_text(found.desired_version) or "nothing in particular"
-    click.echo(f"nothing to do: {_id(found.name)} should run {wanted}" if unchanged else f"{_id(found.name)}: {wanted}")
+    click.echo(
+        f"nothing to do: {id_text(found.name)} should run {wanted}" if unchanged else f"{id_text(found.name)}: {wanted}"
+    )
     return code
 
 
@@ -174,7 +178,7 @@ def remove(device: str, as_json: bool, **server: Any) -> None:
     if as_json:
         print_json({"removed": found})
         return
-    click.echo(f"removed {_id(found.name)}")
+    click.echo(f"removed {id_text(found.name)}")
 
 
 @command.command("profiles", epilog="\b\nExample:\n  gossamer fleet profiles --model person --layer classifier\n")
@@ -212,7 +216,7 @@ def profiles(
     rows = []
     for profile in found:
         figures, t = profile.figures, profile.figures.latency
-        row = [_id(profile.name), _id(profile.device), profile.cpu or "-"]
+        row = [id_text(profile.name), id_text(profile.device), profile.cpu or "-"]
         row += [f"{figures.model} {profile.model_version}".strip(), profile.bundle_sha256[:12], figures.isa]
         row += [str(t.runs), f"{t.min_us:.1f}", f"{t.median_us:.1f}", f"{t.p90_us:.1f}", time_text(profile.started)]
         if kernel or layer:
@@ -269,8 +273,4 @@ def _tell(device: FleetDevice, as_json: bool) -> None:
 def _state(device: FleetDevice) -> str:
     if device.status.state == "UPDATING":
         return f"updating {device.status.progress_percent:.0f}%"
-    return device.status.state.lower().replace("_", " ")
-
-
-def _id(name: str) -> str:
-    return name.rpartition("/")[2] or "-"
+    return state_text(device.status.state)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gossamer.cli._common import PATH, json_option, print_json
-from gossamer.cli._server import client_of, labels_of, registry_options, time_text, version_text
+from gossamer.cli._server import client_of, id_text, labels_of, registry_options, time_text, version_text
 
 if TYPE_CHECKING:
     from gossamer.client import Client, Version
@@ -18,6 +18,10 @@ Examples:
   gossamer registry push model.goss person/1.4.0 --channel canary
   gossamer registry list person
   gossamer registry channel person@stable 1.4.0
+
+\b
+Where the registry is served apart, the variables GOSSAMER_REGISTRY and GOSSAMER_REGISTRY_TOKEN say
+where, and with which token.
 
 \b
 Exit codes besides those of 'gossamer --help': 8 not a bundle, 10 there is no such version, or it exists
@@ -96,7 +100,7 @@ def list_(name: str, limit: int, as_json: bool, **server: Any) -> None:
         return
     named: dict[str, list[str]] = {}
     for channel in channels:
-        named.setdefault(channel.version, []).append(channel.name.rpartition("/")[2])
+        named.setdefault(channel.version, []).append(id_text(channel.name))
     head = ["version", "channels", "size", "sha256", "model", "key", "created", "creator", "description"]
     rows = [
         [
