@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gossamer_runtime._errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from gossamer_runtime._steady import WarmUp
 
 
@@ -54,6 +57,22 @@ class Latency:
     p90_us: float
     max_us: float
     std_us: float
+
+    @classmethod
+    def of(cls, times_us: npt.NDArray[np.float64]) -> Latency:
+        """Of all timed runs in their order; at least one."""
+        import numpy as np
+
+        return cls(
+            runs=len(times_us),
+            first_us=float(times_us[0]),
+            min_us=float(times_us.min()),
+            median_us=float(np.median(times_us)),
+            mean_us=float(times_us.mean()),
+            p90_us=float(np.percentile(times_us, 90)),
+            max_us=float(times_us.max()),
+            std_us=float(times_us.std()),
+        )
 
 
 class Figures:

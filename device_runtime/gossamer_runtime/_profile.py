@@ -74,18 +74,7 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
         infos = op_infos(session)
         where = session._where
     every /= 1e3
-    whole = every[warmup:]
     op_us = op_ns / 1e3
-    latency = Latency(
-        runs=runs,
-        first_us=float(whole[0]),
-        min_us=float(whole.min()),
-        median_us=float(np.median(whole)),
-        mean_us=float(whole.mean()),
-        p90_us=float(np.percentile(whole, 90)),
-        max_us=float(whole.max()),
-        std_us=float(whole.std()),
-    )
     medians = np.median(op_us, axis=0) if n_ops else np.zeros(0)
     total = float(medians.sum()) or 1.0
     ops = [
@@ -101,7 +90,7 @@ def measure(session: Session, runs: int, warmup: int, inputs: Any) -> Profile:
         init_us=session._init_us,
         arena_bytes=session.arena_bytes,
         session_bytes=session.session_bytes,
-        latency=latency,
+        latency=Latency.of(every[warmup:]),
         ops=ops,
         op_us=op_us,
         whole_us=every,

@@ -357,6 +357,22 @@ def test_who_may_and_who_answers(cli, fleet, tmp_path, monkeypatch):
     assert ran.code == 17 and f"where: {address}" in ran.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fleet", "list"],
+        ["fleet", "rollout", "start", "a/1", "--stage", "10"],
+        ["registry", "push", "x.goss", "a/1"],
+        ["device", "profile", "--any", "", "--bundle", "a/1"],
+    ],
+)
+def test_without_the_packages_for_servers(command, tmp_path):
+    (tmp_path / "grpc.py").write_text("raise ModuleNotFoundError(\"No module named 'grpc'\", name='grpc')")
+    process = spawn(*command, env={"PYTHONPATH": str(tmp_path)})
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 13 and "no module grpc" in err and "pip install 'gossamer[client]'" in err
+
+
 def test_durations():
     convert = Duration().convert
     assert [convert(t, None, None) for t in ("90", "1.5s", "15m", "2h", "7d")] == [90, 1.5, 900, 7200, 604800]

@@ -76,7 +76,7 @@ def profile(
             runs=runs,
             warmup=warmup,
             wait_s=wait_s,
-            hold_s=900.0 if hold_s is None else hold_s,
+            hold_s=hold_s,
             quiet=as_json,
             server=server,
             ca=options["ca"],
@@ -111,7 +111,7 @@ def _profile_any(
     runs: int,
     warmup: int,
     wait_s: float | None,
-    hold_s: float,
+    hold_s: float | None,
     quiet: bool,
     **server: Any,
 ) -> DeviceProfile:
@@ -121,15 +121,15 @@ def _profile_any(
         selector: which devices will do.
         bundle: a version's name; None: what the device runs.
         wait_s: how long to wait for one that nobody holds; None: as long as it takes.
-        hold_s: the longest that it is held.
+        hold_s: the longest that it is held; None: as the client has it.
         quiet: say nothing on the way.
 
     Raises:
+        BackendError: the packages that it needs are missing.
         InputError: ``bundle`` is a file, or names no version.
         RemoteError: what the server or the device said; its exit code is that of the reason.
         UnreachableError: no server answers.
     """
-    version = "" if bundle is None else _version(bundle)
 
     def say(text: str) -> None:
         if not quiet:
@@ -148,12 +148,14 @@ def _profile_any(
         elif run.state == "RUNNING":
             say("it heard, and profiles")
 
-    with (
-        client_of(**server) as client,
-        client.fleet.acquire(selector, wait_s=wait_s, hold_s=hold_s, waiting=waiting) as lease,
-    ):
-        say(f"holding {_called(lease.device)}")
-        return lease.profile(version, runs=runs, warmup=warmup, progress=progress)
+    with client_of(**server) as client:
+        from gossamer.client._fleet import HOLD_S
+
+        version = "" if bundle is None else _version(bundle)
+        hold_s = HOLD_S if hold_s is None else hold_s
+        with client.fleet.acquire(selector, wait_s=wait_s, hold_s=hold_s, waiting=waiting) as lease:
+            say(f"holding {_called(lease.device)}")
+            return lease.profile(version, runs=runs, warmup=warmup, progress=progress)
 
 
 def _version(bundle: str) -> str:
