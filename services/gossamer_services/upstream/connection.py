@@ -26,6 +26,7 @@ CALL_S = 5.0
 SILENT_S = 40.0
 """A connection on which nothing comes for so long, not even answers to gRPC's keepalive, ends."""
 _RETRY = Retry(attempts=3, first_s=0.1, longest_s=0.5, call_s=CALL_S)
+_PATIENT = Retry(attempts=8, first_s=0.1, longest_s=1.0, call_s=CALL_S)
 _PAUSE_S = 1.0
 
 
@@ -92,8 +93,7 @@ class Upstream:
             within_s: seconds for all of it; None: as long as the server does not fall silent.
         """
         link = copy.copy(self._link)
-        if within_s is not None:
-            link.retry = dataclasses.replace(_RETRY, call_s=within_s)
+        link.retry = _PATIENT if within_s is None else dataclasses.replace(_RETRY, call_s=within_s)
         if self._token_file is not None:
             link.metadata = (("authorization", f"Bearer {self._token()}"),)
         if REQUEST_ID.get():
