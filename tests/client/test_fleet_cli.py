@@ -358,6 +358,25 @@ def test_who_may_and_who_answers(cli, fleet, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"", "it is empty"), (b"secret\nmore", "one line of ASCII"), (b"secret\xff", "one line of ASCII")],
+)
+def test_files_that_hold_no_token(cli, home, tmp_path, monkeypatch, data, said):
+    monkeypatch.setenv("GOSSAMER_TOKEN", "another")  # which must not be taken instead
+    file = tmp_path / "token"
+    file.write_bytes(data)
+    for command in (["fleet", "list"], ["device", "info", "-d", "h:1"]):
+        ran = cli(*command, "--token-file", file)
+        assert ran.code == 10 and said in ran.err and f"where: {file}" in ran.err and "secret" not in ran.err
+
+
+def test_a_variable_that_holds_no_token(cli, monkeypatch):
+    monkeypatch.setenv("GOSSAMER_TOKEN", "secret\nmore")
+    ran = cli("fleet", "list")
+    assert ran.code == 10 and "where: GOSSAMER_TOKEN" in ran.err and "secret" not in ran.err
+
+
+@pytest.mark.parametrize(
     "command",
     [
         ["fleet", "list"],

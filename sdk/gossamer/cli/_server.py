@@ -65,10 +65,11 @@ def client_of(server: str, token_file: Path | None, ca: str | None, *, registry:
 
     Raises:
         BackendError: the packages that it needs are missing.
-        InputError: the token file cannot be read, or a token would go out unencrypted.
+        InputError: the token file cannot be read or holds no token, or a token would go out unencrypted.
         KeyFileError: the certificates cannot be read.
     """
-    from gossamer._errors import BackendError, InputError
+    from gossamer import _token
+    from gossamer._errors import BackendError
 
     try:
         from gossamer.client import Client, Retry
@@ -76,12 +77,7 @@ def client_of(server: str, token_file: Path | None, ca: str | None, *, registry:
         raise BackendError(
             f"the packages for servers are missing (no module {e.name})", hint="pip install 'gossamer[client]'"
         ) from e
-    token = None
-    if token_file is not None:
-        try:
-            token = token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise InputError(f"cannot read the token file: {e}", where=str(token_file)) from e
+    token = None if token_file is None else _token.read(token_file)
     authority = None if ca in (None, "system") else ca
     named = {"registry": server, "registry_token": token} if registry else {}
     tls, retry = True if ca else None, Retry(attempts=ATTEMPTS)

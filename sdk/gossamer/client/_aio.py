@@ -44,7 +44,7 @@ class AsyncClient:
         registry_token: where it asks for another token; by default the environment's ``GOSSAMER_REGISTRY_TOKEN``.
 
     Raises:
-        InputError: no address, or a token would go out unencrypted.
+        InputError: no address, what is given is no token, or it would go out unencrypted.
         KeyFileError: ``ca`` cannot be read.
     """
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gossamer import _token
 from gossamer._errors import InputError
 from gossamer.client._calls import Retry, call
 from gossamer.client._channel import is_local, open_channel
@@ -20,14 +21,17 @@ class Link:
         address, token, ca, tls, retry: as for :class:`gossamer.client.AsyncClient`.
 
     Raises:
-        InputError: no address, or the token would go out unencrypted.
+        InputError: no address, what is given is no token, or it would go out unencrypted.
         KeyFileError: ``ca`` cannot be read.
     """
 
     def __init__(
         self, address: str, *, token: str | None, ca: str | os.PathLike[str] | None, tls: bool | None, retry: Retry
     ) -> None:
+        where = "token" if token else "GOSSAMER_TOKEN"
         token = token or os.environ.get("GOSSAMER_TOKEN", "")
+        if token:
+            _token.check(token, where)
         encrypted = tls if tls is not None else ca is not None or not is_local(address)
         if token and not encrypted and not is_local(address):
             raise InputError("a token would go over the network unencrypted", where=address, hint="use tls=True")

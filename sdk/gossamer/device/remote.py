@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossamer import _token
 from gossamer._errors import AccessError, GossamerError, InputError, UnreachableError, UnsupportedError
 from gossamer.bundle.sign import read
 from gossamer.device.book import Place
@@ -38,7 +39,7 @@ class Remote:
         target: what gRPC connects to instead of the place's address.
 
     Raises:
-        InputError: a certificate or token file cannot be read.
+        InputError: a certificate or token file cannot be read, or holds no token.
         UnsupportedError: grpcio is not installed.
     """
 
@@ -209,8 +210,7 @@ class Remote:
     def _token(self) -> tuple[tuple[str, str], ...]:
         if not self._place.token_file:
             return ()
-        token = _bytes(self._place.token_file, "token").decode("ascii", "replace").strip()
-        return (("authorization", f"Bearer {token}"),)
+        return (("authorization", f"Bearer {_token.read(Path(self._place.token_file))}"),)
 
     def _connect(self) -> grpc.Channel:
         place = self._place
