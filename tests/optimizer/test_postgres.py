@@ -25,6 +25,7 @@ from tests.optimizer.test_store import (
     test_pages_cover_all_jobs_once_even_when_new_ones_come,
     test_the_same_request_from_many_threads_makes_one_job,
     test_what_jobs_need_is_kept_from_garbage_collection,
+    test_what_workers_say_is_kept_whatever_it_holds,
 )
 from tests.services.postgres import url
 
@@ -42,6 +43,7 @@ __all__ = [
     "test_pages_cover_all_jobs_once_even_when_new_ones_come",
     "test_the_same_request_from_many_threads_makes_one_job",
     "test_what_jobs_need_is_kept_from_garbage_collection",
+    "test_what_workers_say_is_kept_whatever_it_holds",
     "url",
 ]
 

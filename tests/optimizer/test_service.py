@@ -9,6 +9,7 @@ import time
 import grpc
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -150,8 +151,11 @@ def test_cancelling_and_waiting(calls):
         calls.jobs.CancelJob(pb.CancelJobRequest(name=operation.name, etag="1"), timeout=30)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_DONE"):
         list(calls.jobs.FetchReport(pb.FetchReportRequest(name=operation.name, format=1), timeout=30))
+    for etag in ("x", "9" * 5000):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD", "etag"):
+            calls.jobs.CancelJob(pb.CancelJobRequest(name=operation.name, etag=etag), timeout=30)
     calls.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=operation.name), timeout=30)
-    wait.timeout.FromSeconds(20)
+    wait.timeout.seconds = 1 << 60  # as long as the server likes
     ended = calls.operations.WaitOperation(wait, timeout=30)
     assert ended.done and ended.error.code == grpc.StatusCode.CANCELLED.value[0]
     last = list(watch)[-1].job
@@ -319,7 +323,7 @@ def test_jobs_that_are_not_there(calls):
 
 
 def test_limits_are_capped_by_the_servers(calls):
-    limits = pb.JobLimits(memory_bytes=1 << 50, attempts=2)
+    limits = pb.JobLimits(memory_bytes=1 << 50, attempts=2, run_time=Duration(seconds=1 << 60))
     request = pb.SubmitJobRequest(spec=calls.spec(limits=limits), validate_only=True)
     metadata = pb.JobMetadata()
     calls.jobs.SubmitJob(request, timeout=30).operation.metadata.Unpack(metadata)

@@ -260,6 +260,17 @@ def test_a_database_that_cannot_be_opened_says_so(url):
     assert caught.value.reason == "NO_DATABASE"
 
 
+def test_what_workers_say_is_kept_whatever_it_holds(store, clock):
+    job, _ = store.submit(SPEC)
+    store.crashed(store.claim("one", 30), "wrote \0 last")
+    assert store.get(job.id).last_failure == "the worker wrote \\0 last"
+    clock.now += 10
+    error = JobError(Reason.REFUSED, "ModelError", "there is no operator 'a\0b'")
+    assert store.fail(store.claim("one", 30), error)
+    assert store.get(job.id).error == error
+    assert store.events(job.id)[-1].note == "REFUSED: there is no operator 'a\\0b'"
+
+
 def test_jobs_outlive_the_store_object(tmp_path):
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
     first = JobStore(url)

@@ -21,11 +21,11 @@ def loads(data: bytes | memoryview) -> pb.Manifest:
     """The message of a bundle's manifest section. Unknown fields, of a later version, are skipped.
 
     Raises:
-        BundleError: not JSON, or a field has the wrong type.
+        BundleError: not JSON, nested too deep, or a field has the wrong type.
     """
     try:
         return from_dict(json.loads(bytes(data)))
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise BundleError(f"the manifest is not JSON: {e}") from e
 
 

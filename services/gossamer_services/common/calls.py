@@ -20,6 +20,7 @@ from gossamer_services.common.errors import Code, ServiceError, to_status
 from gossamer_services.common.logs import REQUEST_ID
 from gossamer_services.common.metrics import Metrics
 from gossamer_services.common.settings import ServerSettings
+from gossamer_services.common.texts import check_texts
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -86,6 +87,7 @@ class Guard(grpc.aio.ServerInterceptor):
             async with self._guarded(method, context):
                 if streams:  # as long as its messages keep coming
                     return await inner(self._requests(request), context)
+                check_texts(request)
                 try:
                     async with asyncio.timeout(self._settings.call_s or None):
                         return await inner(request, context)
@@ -103,6 +105,8 @@ class Guard(grpc.aio.ServerInterceptor):
             async with self._guarded(method, context):
                 if streams:
                     request = self._requests(request)
+                else:
+                    check_texts(request)
                 answers = inner(request, context)
                 if not hasattr(answers, "__aiter__"):  # a handler that writes to the context by itself
                     await answers
@@ -128,6 +132,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     "STREAM_IDLE",
                     f"the client sent nothing for {self._settings.stream_idle_s:g} s",
                 ) from None
+            check_texts(message)
             yield message
 
     @contextlib.asynccontextmanager

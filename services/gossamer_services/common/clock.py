@@ -16,6 +16,7 @@ from pathlib import Path
 from gossamer import _atomic
 from gossamer._errors import OutputError
 from gossamer_services.common.errors import SettingsError
+from gossamer_services.common.times import LATEST_S
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ SMALL_S = 1.0
 
 KEEP_S = 30.0
 """Between writes of the time. What a kill loses of it is far less than the tolerance."""
-
-_LATEST_S = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).timestamp()
 
 
 class Clock:
@@ -101,7 +100,7 @@ class Clock:
 def _read(path: Path) -> float:
     try:
         seconds = float(path.read_text("ascii"))
-        if not 0 <= seconds < _LATEST_S:
+        if not 0 <= seconds < LATEST_S:
             raise ValueError(f"{seconds} is no time")
         return seconds
     except FileNotFoundError:

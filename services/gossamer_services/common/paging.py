@@ -39,6 +39,8 @@ def read_token(token: str, question: Any) -> int | None:
     try:
         last, _, digest = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii").partition(".")
         number = int(last)
+        if not 0 <= number < 1 << 63:  # what databases take
+            raise ValueError(last)
     except ValueError:
         raise bad_field("page_token", "not a page token", hint="give next_page_token of the page before") from None
     if digest != _digest(question):

@@ -1,11 +1,8 @@
-"""What the fleet's calls share: resource names, whom a device may speak for, times in messages."""
+"""What the fleet's calls share: resource names, and whom a device may speak for."""
 
 from __future__ import annotations
 
 import re
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.errors import Code, ServiceError, bad_field
@@ -42,15 +39,3 @@ def own_device(name: str) -> str:
             hint="call on the devices' address with the certificate of the enrolment",
         )
     return device
-
-
-def seconds_of(duration: Duration) -> float:
-    """A duration in seconds."""
-    return float(duration.seconds) + float(duration.nanos) / 1e9
-
-
-def timestamp(seconds: float) -> Timestamp:
-    """A timestamp of Unix seconds, in whole milliseconds."""
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError, bad_field
+from gossamer_services.common.times import timestamp
 from gossamer_services.fleet import requests
 from gossamer_services.fleet.tables import DEVICES, PROFILE_RUNS
 
@@ -187,7 +188,7 @@ class ProfileRuns:
         )
         if found.state == FAILED and row.state != FAILED:
             found.failure_reason, found.failure_message = "LEASE_EXPIRED", "the lease ended before the profile came"
-        found.create_time.FromMilliseconds(round(row.created_s * 1000))
+        found.create_time.CopyFrom(timestamp(row.created_s))
         return found
 
     def _state(self, row: Any) -> pb.ProfileRunState:

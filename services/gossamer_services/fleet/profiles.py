@@ -11,15 +11,18 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import profile_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError, bad_field
+from gossamer_services.common.times import LATEST_S, seconds_of
 from gossamer_services.fleet import requests
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.tables import PROFILE_OPS, PROFILES
 
 MAX_OPS = 10_000
+MAX_NAME_BYTES = 2000
+"""Of what is looked for, in UTF-8; PostgreSQL's indexes take little more."""
 
 
 def check(record: pb.ProfileRecord) -> None:
-    """Refuse records with impossible numbers.
+    """Refuse records with impossible numbers, or names that are too long.
 
     Raises:
         ServiceError: INVALID_ARGUMENT.
@@ -32,6 +35,14 @@ def check(record: pb.ProfileRecord) -> None:
         for field, value in message.ListFields():
             if field.name.endswith("_us") and not (math.isfinite(value) and value >= 0):
                 raise bad_field(f"{where}.{field.name}", "a time is negative or not a number")
+    names = [("profile.model_name", record.model_name)]
+    for i, op in enumerate(record.ops):
+        names += [(f"profile.ops[{i}].name", op.name), (f"profile.ops[{i}].kernel", op.kernel)]
+    for where, name in names:
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise bad_field(where, f"has more than {MAX_NAME_BYTES} bytes")
+    if not 0 <= seconds_of(record.start_time) < LATEST_S:
+        raise bad_field("profile.start_time", "is before 1970, or after 9998")
 
 
 class Profiles:

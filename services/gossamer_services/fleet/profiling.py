@@ -92,8 +92,7 @@ class ProfileCalls(rpc.FleetServiceServicer):
         run, reason = resource_id(request.name, "profileRuns"), request.failure_reason or "FAILED"
         if not _REASON.fullmatch(reason):
             raise bad_field("failure_reason", "not 1 to 64 of A-Z 0-9 _")
-        message = request.failure_message[:MAX_MESSAGE].replace("\0", "")  # which PostgreSQL does not store
-        failed = await self._run(self.profile_runs.fail, run, device, reason, message)
+        failed = await self._run(self.profile_runs.fail, run, device, reason, request.failure_message[:MAX_MESSAGE])
         failed.lease = ""
         return pb.FailProfileRunResponse(profile_run=failed)
 

@@ -32,6 +32,7 @@ from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.etags import check_etag, new_etag
+from gossamer_services.common.times import seconds_of, timestamp
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.devices import fits
 from gossamer_services.fleet.tables import DEVICES, MEMBERS, ROLLOUTS
@@ -303,8 +304,7 @@ class Rollouts:
             if row.stage + 1 >= len(wanted.stages):
                 self._set(db, rollout, state=pb.ROLLOUT_STATE_COMPLETED)
                 return
-            soak = stage.soak.seconds + stage.soak.nanos / 1e9
-            if self.clock() - row.stage_began_s < soak:
+            if self.clock() - row.stage_began_s < seconds_of(stage.soak):
                 return
             self._set(db, rollout, stage=row.stage + 1, stage_began_s=self.clock())
 
@@ -373,8 +373,8 @@ class Rollouts:
         found.message, found.etag = row.message, row.etag
         found.matching_devices, found.reached_devices = counts.all, counts.reached
         found.updated_devices, found.failed_devices = counts.updated, counts.failed
-        found.create_time.FromMilliseconds(round(row.created_s * 1000))
-        found.update_time.FromMilliseconds(round(row.updated_s * 1000))
+        found.create_time.CopyFrom(timestamp(row.created_s))
+        found.update_time.CopyFrom(timestamp(row.updated_s))
         return found
 
 

@@ -17,10 +17,11 @@ from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
+from gossamer_services.common.times import LONGEST_S, seconds_of, timestamp
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.devices import Devices, is_held
-from gossamer_services.fleet.names import own_device, resource_id, seconds_of, timestamp
+from gossamer_services.fleet.names import own_device, resource_id
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
 from gossamer_services.fleet.profiling import ProfileCalls
@@ -60,6 +61,8 @@ SCOPES: dict[str, str | None] = {
 
 MAX_TOKEN_S = 30 * 86400.0
 MAX_LEASE_S = 86400.0
+MAX_SAID_BYTES = 64 << 10
+"""Of facts, and of a status: both are kept for every device, and listed by the thousand."""
 
 
 class Fleet(ProfileCalls):
@@ -129,6 +132,7 @@ class Fleet(ProfileCalls):
 
     async def EnrollDevice(self, request: pb.EnrollDeviceRequest, context: Any) -> pb.EnrollDeviceResponse:
         check_name(request.request_id, "request_id")
+        _check_size(request.facts, "facts")
         days = self._settings.certificate_days
         row, certificate = await self._run(self.devices.enrol, request, self._authority, days)
         _LOG.info("device enrolled", extra={"device": row.id})
@@ -149,6 +153,7 @@ class Fleet(ProfileCalls):
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:
         device = own_device(request.name)
         _check_status(request.status)
+        _check_size(request.facts, "facts")
         row, news = await self._run(self.devices.heartbeat, request, device)
         if news:
             row = await self._run(self._take_note, device, request.status, news)
@@ -327,7 +332,13 @@ class Fleet(ProfileCalls):
         return device
 
 
+def _check_size(said: Any, field: str) -> None:
+    if said.ByteSize() > MAX_SAID_BYTES:
+        raise bad_field(field, f"has {said.ByteSize()} bytes; at most {MAX_SAID_BYTES} are kept")
+
+
 def _check_status(status: pb.DeviceStatus) -> None:
+    _check_size(status, "status")
     for field in ("bundle_sha256", "previous_sha256", "failed_sha256"):
         if getattr(status, field):
             check_digest(getattr(status, field), f"status.{field}")
@@ -339,8 +350,8 @@ def _stages(rollout: pb.Rollout) -> list[pb.RolloutStage]:
     for i, stage in enumerate(stages):
         if not below < stage.percent <= 100:
             raise bad_field(f"rollout.stages[{i}].percent", "must rise from stage to stage, to at most 100")
-        if seconds_of(stage.soak) < 0:
-            raise bad_field(f"rollout.stages[{i}].soak", "must not be negative")
+        if not 0 <= seconds_of(stage.soak) <= LONGEST_S:
+            raise bad_field(f"rollout.stages[{i}].soak", "must not be negative, nor over 10,000 years")
         below = stage.percent
     if below != 100:
         raise bad_field("rollout.stages", "the last stage must be 100 percent")

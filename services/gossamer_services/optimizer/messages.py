@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 
 from google.longrunning import operations_pb2
-from google.protobuf import timestamp_pb2
 from google.rpc import status_pb2
 
 from gossamer import _errors
@@ -15,6 +14,7 @@ from gossamer._errors import GossamerError, RecipeError
 from gossamer._proto.v1 import optimizer_pb2 as pb
 from gossamer.recipe import Recipe, available, canonical, load_recipe, parse_recipe
 from gossamer_services.common.errors import Code, ServiceError, bad_field, to_status
+from gossamer_services.common.times import seconds_of, timestamp
 from gossamer_services.optimizer.jobs import (
     Blob,
     Job,
@@ -147,7 +147,7 @@ def _data(message: pb.JobSpec, role: str) -> Blob | None:
 
 
 def _limits(message: pb.JobLimits, most: Limits) -> Limits:
-    time_s = message.run_time.ToTimedelta().total_seconds()
+    time_s = seconds_of(message.run_time)
     values = {"memory_bytes": message.memory_bytes, "run_time_s": time_s, "cpus": message.cpus}
     values["attempts"] = message.attempts
     for field, value in values.items():
@@ -194,17 +194,17 @@ def write_job(job: Job) -> pb.Job:
         stage=job.stage,
         progress_percent=job.percent,
         attempt=job.attempt,
-        create_time=_time(job.created_s),
-        update_time=_time(job.updated_s),
+        create_time=timestamp(job.created_s),
+        update_time=timestamp(job.updated_s),
         cancel_requested=job.cancelling,
         creator=job.submitter,
         etag=str(job.revision),
         last_failure=job.last_failure,
     )
     if job.started_s is not None:
-        message.start_time.CopyFrom(_time(job.started_s))
+        message.start_time.CopyFrom(timestamp(job.started_s))
     if job.ended_s is not None:
-        message.end_time.CopyFrom(_time(job.ended_s))
+        message.end_time.CopyFrom(timestamp(job.ended_s))
     if job.result is not None:
         message.result.CopyFrom(write_result(job.result))
     status = failure(job)
@@ -269,9 +269,3 @@ def states(numbers: Mapping[int, object] | list[int]) -> list[State]:
         if number not in known:
             raise bad_field("states", f"{number} is no state of a job")
     return [known[number] for number in numbers]
-
-
-def _time(seconds: float) -> timestamp_pb2.Timestamp:
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromNanoseconds(int(seconds * 1e9))
-    return stamp

@@ -11,6 +11,7 @@ from google.protobuf import empty_pb2
 
 from gossamer_services.common.errors import bad_field
 from gossamer_services.common.paging import page_size
+from gossamer_services.common.times import seconds_of
 from gossamer_services.optimizer.messages import parse_name, write_operation
 from gossamer_services.optimizer.store import JobStore
 from gossamer_services.optimizer.watching import Watcher
@@ -51,7 +52,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         job = parse_name(request.name)
         wait_s = LONGEST_WAIT_S
         if request.HasField("timeout"):
-            wait_s = min(max(request.timeout.ToTimedelta().total_seconds(), 0.0), LONGEST_WAIT_S)
+            wait_s = min(max(seconds_of(request.timeout), 0.0), LONGEST_WAIT_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 async for now in self._watcher.watch(job):

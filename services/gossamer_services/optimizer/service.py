@@ -106,7 +106,7 @@ class OptimizerServicer(optimizer_pb2_grpc.OptimizerServiceServicer):
         job = parse_name(request.name)
         revision = None
         if request.etag:
-            if not request.etag.isdecimal():
+            if not (request.etag.isdecimal() and len(request.etag) < 19):
                 raise bad_field("etag", "not one of this server's")
             revision = int(request.etag)
         found = await asyncio.to_thread(lambda: self._store.cancel(job, revision=revision))

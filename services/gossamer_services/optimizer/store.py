@@ -462,7 +462,7 @@ class JobStore(BlobNotes):
         if job.cancelling:
             self._end(db, job.id, job.attempt, State.CANCELLED, f"cancelled; {why}")
             return
-        self._change(db, job.id, state=State.QUEUED, owner="", lease_until_s=0.0, last_failure=why[:2000], **values)
+        self._change(db, job.id, state=State.QUEUED, owner="", lease_until_s=0.0, last_failure=_plain(why), **values)
         self._log(db, job.id, State.QUEUED, job.attempt, why)
 
     def _fail(self, db: sa.Connection, job: str, attempt: int, error: JobError, **values: Any) -> None:
@@ -491,7 +491,12 @@ class JobStore(BlobNotes):
         db.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
 
     def _log(self, db: sa.Connection, job: str, state: State, attempt: int, note: str) -> None:
-        db.execute(EVENTS.insert().values(job=job, at_s=self.clock(), state=state, attempt=attempt, note=note[:2000]))
+        db.execute(EVENTS.insert().values(job=job, at_s=self.clock(), state=state, attempt=attempt, note=_plain(note)))
+
+
+def _plain(text: str) -> str:
+    """What a worker or a library said, which may hold anything, as the database takes it: PostgreSQL stores no NUL."""
+    return text.replace("\0", "\\0")[:2000]
 
 
 def _job(row: Any) -> Job:

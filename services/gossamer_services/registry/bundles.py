@@ -47,6 +47,8 @@ def read_facts(blobs: BlobStore, sha256: str, max_bytes: int) -> Facts:
         raise _refused(f"the blob is no well-formed bundle: {e.message}") from e
     if signed.public is not None and not signed.valid:
         raise _refused("the bundle was changed since it was signed")
+    if "\0" in stated.name + stated.version:  # which PostgreSQL does not store
+        raise _refused("the manifest's name or version has a NUL character")
     return Facts(len(data), stated.name, stated.version, signed.fingerprint)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from gossamer._proto.v1 import registry_pb2 as pb
+from gossamer_services.common.times import seconds_of, timestamp
 from gossamer_services.registry import names
 from gossamer_services.registry.records import Channel, Version
 
@@ -20,7 +19,7 @@ def write_version(found: Version) -> pb.Version:
         model_name=found.model_name,
         model_version=found.model_version,
         key_fingerprint=found.key_fingerprint,
-        create_time=write_time(found.created_s),
+        create_time=timestamp(found.created_s),
         creator=found.creator,
         etag=found.etag,
     )
@@ -32,16 +31,9 @@ def write_channel(found: Channel) -> pb.Channel:
         name=names.channel_name(found.bundle, found.channel),
         version=names.version_name(found.bundle, found.version),
         previous_version=names.version_name(found.bundle, found.previous) if found.previous else "",
-        update_time=write_time(found.updated_s),
+        update_time=timestamp(found.updated_s),
         etag=found.etag,
     )
-
-
-def write_time(seconds: float) -> Timestamp:
-    """Unix seconds, to the millisecond."""
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp
 
 
 def read_version(message: pb.Version) -> Version:
@@ -58,7 +50,7 @@ def read_version(message: pb.Version) -> Version:
         model_version=message.model_version,
         key_fingerprint=message.key_fingerprint,
         creator=message.creator,
-        created_s=message.create_time.ToMilliseconds() / 1000,
+        created_s=seconds_of(message.create_time),
         etag=message.etag,
     )
 
@@ -72,6 +64,6 @@ def read_channel(message: pb.Channel) -> Channel:
         channel=channel,
         version=names.parse_version(message.version)[1],
         previous=previous,
-        updated_s=message.update_time.ToMilliseconds() / 1000,
+        updated_s=seconds_of(message.update_time),
         etag=message.etag,
     )

@@ -16,10 +16,11 @@ from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
+from gossamer_services.common.times import seconds_of, timestamp
 from gossamer_services.registry import names
 from gossamer_services.registry.blobs import BlobStore, not_found
 from gossamer_services.registry.bundles import Facts, read_facts
-from gossamer_services.registry.messages import write_channel, write_time, write_version
+from gossamer_services.registry.messages import write_channel, write_version
 from gossamer_services.registry.records import Records, Version, check_labels
 from gossamer_services.registry.settings import RegistrySettings
 from gossamer_services.registry.transfer import receive, send
@@ -129,7 +130,7 @@ class Registry(rpc.RegistryServiceServicer):
             offset=state.offset,
             total=state.total,
             expected_sha256=state.expected,
-            expire_time=write_time(state.updated_s + self.settings.upload_lifetime_s),
+            expire_time=timestamp(state.updated_s + self.settings.upload_lifetime_s),
         )
 
     async def DeleteUpload(self, request: pb.DeleteUploadRequest, context: Any) -> pb.DeleteUploadResponse:
@@ -140,7 +141,7 @@ class Registry(rpc.RegistryServiceServicer):
         found = await self._run(self.blobs.info, names.check_digest(request.sha256))
         if found is None:
             raise not_found(request.sha256)
-        blob = pb.Blob(sha256=request.sha256, size_bytes=found.size, use_time=write_time(found.modified_s))
+        blob = pb.Blob(sha256=request.sha256, size_bytes=found.size, use_time=timestamp(found.modified_s))
         return pb.GetBlobResponse(blob=blob)
 
     async def ReadBlob(self, request: pb.ReadBlobRequest, context: Any) -> AsyncIterator[pb.ReadBlobResponse]:
@@ -241,10 +242,12 @@ class Registry(rpc.RegistryServiceServicer):
         names.check_owner(request.owner)
         if not request.HasField("expire_time"):
             raise bad_field("expire_time", "must be set")
-        until = request.expire_time.seconds + request.expire_time.nanos / 1e9
+        until = seconds_of(request.expire_time)
+        if until < 0:
+            raise bad_field("expire_time", "is before 1970")
         until = min(until, self.blobs.clock() + MAX_LEASE_S)
         return pb.LeaseBlobResponse(
-            expire_time=write_time(await self._run(self.records.lease, request.sha256, request.owner, until))
+            expire_time=timestamp(await self._run(self.records.lease, request.sha256, request.owner, until))
         )
 
     async def CollectGarbage(self, request: pb.CollectGarbageRequest, context: Any) -> pb.CollectGarbageResponse:

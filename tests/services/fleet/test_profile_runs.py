@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 
 import pytest
 
@@ -14,6 +15,7 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import profile_pb2, registry_pb2
 from gossamer._proto.v1 import registry_pb2_grpc as registry_rpc
+from gossamer_services.fleet.profiles import MAX_NAME_BYTES
 from tests.services.fleet.fleetkit import Code, World
 from tests.services.kit import refused
 from tests.services.postgres import empty, url
@@ -90,6 +92,10 @@ def test_a_held_device_hears_of_the_run_and_answers_it(world):
 
                 assert (await me.Heartbeat(beat)).profile_run.name == second.name
                 sorry = pb.FailProfileRunRequest(name=second.name, failure_reason="RUN_FAILED", failure_message="n\0o")
+                with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                    await me.FailProfileRun(sorry)
+                assert e.fields == ["failure_message"]
+                sorry.failure_message = "no"
                 failed = (await me.FailProfileRun(sorry)).profile_run
                 assert (failed.state, failed.failure_reason, failed.failure_message, failed.lease) == (
                     *(FAILED, "RUN_FAILED", "no", ""),
@@ -316,6 +322,26 @@ def test_many_at_the_same_time(world):
                         assert (found.state, found.failure_reason) == (FAILED, "CANCELLED")
                     else:
                         assert found.code() is Code.NOT_FOUND
+
+    asyncio.run(main())
+
+
+def test_long_names_are_stored_and_found(world):
+    """As long as they may be, of bytes that no database can pack: an index takes them."""
+    rng = random.Random(0)
+    model, layer, kernel = (
+        "".join(chr(rng.randrange(0x100, 0x800)) for _ in range(MAX_NAME_BYTES // 2)) for _ in "123"
+    )
+
+    async def main():
+        async with world.fleet() as (server, fleet):
+            member = await world.enrol(fleet)
+            record = profile_pb2.ProfileRecord(bundle_sha256=SHA, model_name=model)
+            record.ops.add(name=layer, kernel=kernel)
+            async with world.device(server, member) as me:
+                made = (await me.CreateProfile(pb.CreateProfileRequest(profile=record))).profile
+            ask = pb.ListProfilesRequest(model_name=model, layer=layer, kernel=kernel)
+            assert list((await fleet.ListProfiles(ask, metadata=world.reader)).profiles) == [made]
 
     asyncio.run(main())
 

@@ -14,6 +14,7 @@ import grpc
 from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
@@ -149,6 +150,44 @@ def test_profiles(world):
     asyncio.run(main())
 
 
+def test_what_a_device_may_not_say(world):
+    async def main():
+        async with world.fleet() as (server, fleet):
+            name, *_ = member = await world.enrol(fleet)
+            async with world.device(server, member) as me:
+                for field, said in (
+                    ("status", {"status": pb.DeviceStatus(failure_message="x" * 70_000)}),
+                    ("facts", {"facts": pb.DeviceFacts(cpu="x" * 70_000)}),
+                    ("status.failed_sha256", {"status": pb.DeviceStatus(failed_sha256="x")}),
+                    ("status.failure_message", {"status": pb.DeviceStatus(failure_message="\0")}),
+                ):
+                    with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                        await me.Heartbeat(pb.HeartbeatRequest(name=name, **said))
+                    assert e.fields == [field]
+                names = "ä" * 1001
+                for field, record in (
+                    ("profile.model_name", {"model_name": names}),
+                    ("profile.ops[0].name", {"ops": [profile_pb2.ProfileOp(name=names)]}),
+                    ("profile.ops[0].kernel", {"ops": [profile_pb2.ProfileOp(kernel=names)]}),
+                    ("profile.ops[0].kernel", {"ops": [profile_pb2.ProfileOp(kernel="\0")]}),
+                    ("profile.start_time", {"start_time": Timestamp(seconds=-1)}),
+                    ("profile.start_time", {"start_time": Timestamp(seconds=1 << 60)}),
+                ):
+                    with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                        made = profile_pb2.ProfileRecord(bundle_sha256="c" * 64, **record)
+                        await me.CreateProfile(pb.CreateProfileRequest(profile=made))
+                    assert e.fields == [field]
+                made = await fleet.CreateEnrollmentToken(pb.CreateEnrollmentTokenRequest(), metadata=world.admin)
+                request = pb.EnrollDeviceRequest(
+                    token=made.token, request_id="1", facts=pb.DeviceFacts(cpu="x" * 70_000)
+                )
+                with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                    await fleet.EnrollDevice(request)
+                assert e.fields == ["facts"]
+
+    asyncio.run(main())
+
+
 def test_device_queue_waits_for_a_free_device(world):
     async def main():
         async with world.fleet() as (_server, fleet):
@@ -234,6 +273,10 @@ def test_a_heartbeat_that_ends_halfway_loses_no_news(world, monkeypatch):
 
 
 def test_bad_rollouts(world):
+    def soaking(seconds: int) -> pb.Rollout:
+        stage = pb.RolloutStage(percent=100, soak=Duration(seconds=seconds))
+        return pb.Rollout(version="bundles/small/versions/1", stages=[stage])
+
     async def main():
         async with world.fleet() as (_server, fleet):
             good = "bundles/small/versions/1"
@@ -246,6 +289,8 @@ def test_bad_rollouts(world):
                 ("rollout.stages[0].percent", pb.Rollout(version=good, stages=[pb.RolloutStage(percent=101)])),
                 ("rollout.stages[1].percent", pb.Rollout(version=good, stages=[pb.RolloutStage(percent=50)] * 2)),
                 ("rollout.stages", pb.Rollout(version=good, stages=[pb.RolloutStage(percent=50)])),
+                ("rollout.stages[0].soak", soaking(-1)),
+                ("rollout.stages[0].soak", soaking(1 << 60)),  # which clients could not read
                 ("rollout.failure_limit_percent", pb.Rollout(version=good, failure_limit_percent=101)),
                 ("rollout.failure_limit_percent", pb.Rollout(version=good, failure_limit_percent=float("nan"))),
             ):

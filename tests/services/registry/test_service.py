@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 
 import pytest
 
@@ -16,7 +17,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gossamer._proto.v1 import registry_pb2 as pb
+from gossamer.bundle import container
 from gossamer.bundle.verify import signer
+from gossamer_services.common.paging import write_token
 from tests.services.kit import download, messages, refused, registry, upload
 
 DATA = random.Random(0).randbytes(10_500)
@@ -244,8 +247,10 @@ def test_versions(tmp_path, bundle):
             with refused(Code.INVALID_ARGUMENT, "BAD_FIELD"):  # a token of another question
                 await stub.ListVersions(pb.ListVersionsRequest(page_token=page.next_page_token))
             assert not (await stub.ListVersions(pb.ListVersionsRequest(sha256="0" * 64))).versions
+            huge = write_token(1 << 63, ["versions", "", ""])  # made by a client, and more than databases count to
             for bad in (
-                {"page_size": -1}, {"page_token": "zzz"}, {"page_token": "MS5h"}, {"bundle": "a/b"}, {"sha256": "a"}
+                {"page_size": -1}, {"page_token": "zzz"}, {"page_token": "MS5h"}, {"page_token": huge},
+                {"bundle": "a/b"}, {"sha256": "a"},
             ):  # fmt: skip
                 with refused(Code.INVALID_ARGUMENT, "BAD_FIELD"):
                     await stub.ListVersions(pb.ListVersionsRequest(**bad))
@@ -267,7 +272,9 @@ def test_tampered_bundles_become_no_version(tmp_path, bundle):
                 with refused(Code.INVALID_ARGUMENT, "BAD_BUNDLE") as e:
                     await create(stub, bytes(bad))
                 assert e.fields == ["sha256"]
-            for bad in (b"", DATA, bundle[:-1], bundle + b"\0"):
+            plan, weights, *_ = (bytes(container.section_bytes(bundle, s)) for s in container.sections(bundle))
+            odd = [container.build(plan, weights, m) for m in (b'{"name":"a\\u0000"}', b"[" * 60_000, b"[]")]
+            for bad in (b"", DATA, bundle[:-1], bundle + b"\0", *odd):
                 await upload(stub, bad, "other", chunk=100_000)
                 with refused(Code.INVALID_ARGUMENT, "BAD_BUNDLE"):
                     await create(stub, bad)
@@ -355,6 +362,12 @@ def test_garbage_collection_keeps_what_is_referenced(tmp_path, bundle):
                 await stub.LeaseBlob(pb.LeaseBlobRequest(sha256=sha(data), owner="jobs/1", expire_time=until))
             shorter = await stub.LeaseBlob(pb.LeaseBlobRequest(sha256=sha(b"leased"), owner="jobs/1", expire_time=past))
             assert abs(shorter.expire_time.seconds - soon.seconds) <= 1
+            far = pb.LeaseBlobRequest(sha256=sha(b"leased"), owner="jobs/2", expire_time=Timestamp(seconds=1 << 60))
+            assert abs((await stub.LeaseBlob(far)).expire_time.seconds - time.time() - 90 * 86400) < 60
+            far.expire_time.seconds = -(1 << 60)
+            with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                await stub.LeaseBlob(far)
+            assert e.fields == ["expire_time"]
             dry = await stub.CollectGarbage(pb.CollectGarbageRequest(validate_only=True))
             assert (dry.blobs, dry.size_bytes) == (2, 10_511)
             assert await download(stub, DIGEST) == DATA

@@ -168,7 +168,8 @@ class FleetServiceServicer:
     def EnrollDevice(self, request, context):
         """A device trades its token for a certificate.
         OK: the certificate; again with the same token and the same request_id and certificate request until the token expires.
-        INVALID_ARGUMENT: the certificate request is malformed or its signature wrong.
+        INVALID_ARGUMENT: request_id is malformed, the certificate request is or its signature is wrong, or facts have more than
+        64 KiB.
         UNAUTHENTICATED (TOKEN_INVALID): the token is unknown, expired or used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -177,7 +178,8 @@ class FleetServiceServicer:
 
     def Heartbeat(self, request, context):
         """A device says how it is and hears what it should run.
-        OK: the desired state. INVALID_ARGUMENT: name is malformed. NOT_FOUND (DEVICE_NOT_FOUND): it was removed.
+        OK: the desired state. INVALID_ARGUMENT: name or a digest is malformed, facts or status have more than 64 KiB.
+        NOT_FOUND (DEVICE_NOT_FOUND): it was removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,7 +202,7 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDevices(self, request, context):
-        """Devices by name.
+        """Devices, longest enrolled first.
         OK: a page. INVALID_ARGUMENT: selector or page_token is malformed, or page_size is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -226,7 +228,8 @@ class FleetServiceServicer:
 
     def AcquireDevice(self, request, context):
         """Wait for a device that matches and that nobody holds, and hold it.
-        OK: the device and the lease. INVALID_ARGUMENT: selector is malformed or time_to_live missing.
+        OK: the device and the lease. INVALID_ARGUMENT: selector or request_id is malformed, or time_to_live is missing, negative
+        or over a day.
         NOT_FOUND (NO_SUCH_DEVICE): no enrolled device matches, held or not.
         DEADLINE_EXCEEDED: all that match stayed held until the call's deadline.
         """
@@ -244,8 +247,8 @@ class FleetServiceServicer:
 
     def CreateRollout(self, request, context):
         """Roll a version out to the devices that match now, in stages.
-        OK: the rollout; the same again for the same request_id. INVALID_ARGUMENT: version, selector or a stage is malformed;
-        stages do not rise to 100. NOT_FOUND (VERSION_NOT_FOUND).
+        OK: the rollout; the same again for the same request_id. INVALID_ARGUMENT: version, selector, a stage or request_id is
+        malformed; stages do not rise to 100. NOT_FOUND (VERSION_NOT_FOUND).
         FAILED_PRECONDITION (ROLLOUT_ACTIVE): another rollout of this bundle is not ended. REQUEST_ID_REUSED: this request_id
         came before with another rollout.
         """
@@ -317,8 +320,9 @@ class FleetServiceServicer:
     def CreateProfile(self, request, context):
         """Store a profile that a device made, by itself or because a profile run asked for it.
         OK: the record; the same again for the same request_id, or when the profile run has its profile already.
-        INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, the run asked for another bundle, or a time is negative
-        or not a number.
+        INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, the run asked for another bundle, a time is negative or not
+        a number, start_time is before 1970 or after 9998, there are more than 10,000 operators, or the name of model, operator
+        or kernel has more than 2000 bytes.
         NOT_FOUND (PROFILE_RUN_NOT_FOUND). FAILED_PRECONDITION (PROFILE_RUN_ENDED): nobody waits for this profile any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -245,7 +245,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListChannels(self, request, context):
-        """Channels of one bundle, or of all, by name.
+        """Channels of one bundle, or of all, oldest first.
         OK: a page. INVALID_ARGUMENT: bundle or page_token is malformed, or page_size is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -266,7 +266,7 @@ class RegistryServiceServicer:
     def LeaseBlob(self, request, context):
         """Keep a blob that no version refers to (a model, calibration data, a checkpoint) until a time.
         OK: the lease; a lease of the same owner and blob is prolonged, never shortened. INVALID_ARGUMENT: sha256 or owner is
-        malformed, or expire_time is missing. NOT_FOUND (BLOB_NOT_FOUND).
+        malformed, or expire_time is missing or before 1970. NOT_FOUND (BLOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

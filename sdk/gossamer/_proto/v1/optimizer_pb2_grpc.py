@@ -76,7 +76,8 @@ class OptimizerServiceServicer:
         OK: the job is stored; the same job again for the same request_id. With validate_only, an Operation with an empty
         name whose metadata holds the job as it would be, and nothing is stored.
         INVALID_ARGUMENT: a digest is malformed, the recipe is wrong (field violations name its line and field), the model's
-        format is not given, data the recipe needs are missing, or a limit is negative.
+        format is not given, data the recipe needs are missing, or a limit is negative. BAD_MODEL, UNSUPPORTED, BAD_INPUT:
+        model or data are damaged, of another format, or could do harm.
         NOT_FOUND (BLOB_NOT_FOUND): upload the blob first; metadata["sha256"] says which.
         FAILED_PRECONDITION (REQUEST_ID_REUSED): this request_id came before with another job.
         RESOURCE_EXHAUSTED (QUEUE_FULL): too many jobs wait; BLOB_TOO_LARGE: the model or data are over the limit.
@@ -94,7 +95,7 @@ class OptimizerServiceServicer:
 
     def ListJobs(self, request, context):
         """Jobs, newest first.
-        OK: a page. INVALID_ARGUMENT: page_token is malformed, or page_size is negative.
+        OK: a page. INVALID_ARGUMENT: page_token, sweep or a state is malformed, or page_size is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +112,7 @@ class OptimizerServiceServicer:
 
     def CancelJob(self, request, context):
         """Ask a job to stop. It ends as CANCELLED soon after, unless it ended before; this call does not wait.
-        OK: it is asked, or had ended already. INVALID_ARGUMENT: name is malformed. NOT_FOUND (JOB_NOT_FOUND).
+        OK: it is asked, or had ended already. INVALID_ARGUMENT: name or etag is malformed. NOT_FOUND (JOB_NOT_FOUND).
         ABORTED (ETAG_MISMATCH): it changed since the etag was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
