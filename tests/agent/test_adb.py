@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gossamer._errors import InputError
+from gossamer._errors import InputError, UnreachableError
+from gossamer.device import _adb_shell
 from gossamer.device.book import Place
 from tests.agent.benchkit import files, life, measures, need, slots
 from tests.agent.fake_device import MACHINES
@@ -124,6 +125,48 @@ def test_an_answer_that_is_none(cli, phone, files, tmp_path):
         answering.write_text(f"#!/bin/sh\necho '{json.dumps(whole | wrong)}'\n")
         ran = cli("device", "profile", "--runs", 1)
         assert ran.code == 22 and "the profiler's answer is no profile: " in ran.err, wrong
+
+
+def test_what_the_program_says_of_a_device_is_not_adbs(cli, phone, files, tmp_path):
+    refusing = tmp_path / "refusing"
+    (phone / "machine").write_text("x86_64")
+    assert cli("device", "add", "phone", "--adb", "PHONE1", "--profiler", refusing).code == 0
+    for said in ("a.raw: No space left on device", "device memory is short", "closed connection of a daemon"):
+        refusing.write_text(f"#!/bin/sh\necho 'error: {said}' >&2\nexit 1\n")
+        ran = cli("device", "flash", files[0])
+        assert ran.code == 18 and f"the device cannot run the bundle: error: {said}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("said", "unreached"),
+    [
+        ("adb: device 'PHONE1' not found", True),
+        ("error: device 'PHONE1' not found", True),
+        ("error: device offline", True),
+        ("error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set", True),
+        ("error: device still authorizing", True),
+        ("adb: no devices/emulators found", True),
+        ("error: closed", True),
+        ("error: protocol fault (couldn't read status): Success", True),
+        (
+            "* daemon not running; starting now\nadb: failed to check server version: cannot connect to daemon",
+            True,
+        ),
+        ("error: cannot connect to daemon at tcp:5037: Connection refused", True),
+        ("error: a.goss: No space left on device", False),
+        ("sh: error: device", False),
+    ],
+)
+def test_what_adb_says_itself(phone, monkeypatch, said, unreached):
+    done = subprocess.CompletedProcess([], 1, "", said + "\n")
+    monkeypatch.setattr(_adb_shell, "execute", lambda *_: done)
+    shell = _adb_shell.AdbShell("PHONE1")
+    if not unreached:
+        assert shell.script("x") is done
+        return
+    with pytest.raises(UnreachableError) as caught:
+        shell.script("x")
+    assert caught.value.message in said and caught.value.message.startswith(("adb: ", "error: "))
 
 
 @pytest.mark.parametrize(

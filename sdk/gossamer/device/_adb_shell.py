@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 from gossamer._errors import UnreachableError
 from gossamer.device._shell import Done, Shell, execute, said
 
-_UNREACHED = ("device", "devices", "daemon", "connect", "closed", "transport")
+# what adb says of itself; programs of the device say "error: " too, and "device"
+_UNREACHED = re.compile(
+    r"^(?:adb|error): (?:device (?:'[^']*' not found|offline|unauthorized|still)|no devices|more than one|closed$"
+    r"|protocol fault|cannot connect|failed to (?:check server|get feature|connect)|insufficient permissions).*$",
+    re.MULTILINE,
+)
 
 
 class AdbShell(Shell):
@@ -50,11 +56,10 @@ class AdbShell(Shell):
 
     def _adb(self, *arguments: str) -> Done:
         done = execute([*self._command, *arguments], self.where)
-        text = done.stderr.strip()
-        # adb's own refusals look like this ("adb: device 'x' not found"); those of a remote command do not
-        if done.returncode != 0 and text.startswith(("adb: ", "error: ")) and any(w in text for w in _UNREACHED):
+        own = _UNREACHED.search(done.stderr) if done.returncode != 0 else None
+        if own is not None:
             raise UnreachableError(
-                text.splitlines()[0], where=self.where,
+                own[0], where=self.where,
                 hint="'adb devices' lists what is attached; allow debugging on the device's screen",
             )  # fmt: skip
         return done
