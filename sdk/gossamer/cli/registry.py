@@ -28,6 +28,7 @@ Exit codes besides those of 'gossamer --help': 8 not a bundle, 10 there is no su
 with other bytes, 17 the server does not answer, 19 nothing to do, 23 token or certificate refused.
 """
 
+_ALL = 1_000_000
 _CHANNEL = click.Choice(["stable", "canary"])
 
 
@@ -94,7 +95,7 @@ def list_(name: str, limit: int, as_json: bool, **server: Any) -> None:
     from gossamer._tables import bytes_text, columns
 
     with client_of(**server, registry=True) as client:
-        versions, channels = client.versions(name, limit=limit), client.channels(name)
+        versions, channels = client.versions(name, limit=limit), client.channels(name, limit=_ALL)
     if as_json:
         print_json({"versions": versions, "channels": channels})
         return

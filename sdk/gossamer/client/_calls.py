@@ -50,7 +50,7 @@ async def call(retry: Retry, address: str, make: Callable[[float], Awaitable[T]]
     """Make a call that answers once; ``make`` gets its deadline in seconds.
 
     Raises:
-        UnreachableError, RemoteError: the last attempt's error.
+        UnreachableError, AccessError, RemoteError: the last attempt's error.
     """
     failures = 0
     while True:

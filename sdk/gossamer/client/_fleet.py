@@ -43,8 +43,8 @@ class AsyncFleet:
     A device is named ``devices/{id}`` or ``{id}``, likewise rollouts and profiles. A version is named as
     :meth:`gossamer.client.AsyncClient.version` has it.
 
-    Every method raises :class:`gossamer.client.RemoteError` where the server refuses (``reason`` says why), and
-    ``UnreachableError`` where none answers.
+    Every method raises :class:`gossamer.client.RemoteError` where the server refuses (``reason`` says why),
+    ``UnreachableError`` where none answers, and ``AccessError`` where its certificate is not trusted.
     """
 
     def __init__(self, link: Link, versions: Versions) -> None:

@@ -43,7 +43,7 @@ class Link:
         """A call that answers once, made again while its answer gets lost.
 
         Raises:
-            UnreachableError, RemoteError: the last attempt's error.
+            UnreachableError, AccessError, RemoteError: the last attempt's error.
         """
         return await call(
             self.retry, self.address, lambda deadline_s: method(request, metadata=self.metadata, timeout=deadline_s)

@@ -131,7 +131,7 @@ class Versions:
         return await self._link.listed(self._stub.ListVersions, request, "versions", version_of, limit)
 
     async def channels(self, bundle: str, limit: int) -> list[Channel]:
-        """Channels by name."""
+        """Channels, oldest first."""
         request = pb.ListChannelsRequest(bundle=bundle)
         return await self._link.listed(self._stub.ListChannels, request, "channels", channel_of, limit)
 
