@@ -23,7 +23,7 @@ def database_url(url: str, folder: Path, name: str) -> str:
 
 
 def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
-    """Connect and make the tables that are missing.
+    """Connect, and make the tables that are missing, and columns that tables of an earlier version lack.
 
     SQLite: a write-ahead log synced at every commit; transactions take the write lock as they begin, so that none
     fails halfway because another wrote in between. Others: transactions are serializable, and those that lose against
@@ -40,6 +40,7 @@ def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
             sa.event.listen(engine, "connect", _prepare)
             sa.event.listen(engine, "begin", _begin)
         tables.create_all(engine)
+        _add_columns(engine, tables)
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as e:
         raise ServiceError(
             Code.UNAVAILABLE,
@@ -79,6 +80,18 @@ def repeated(method: Callable[P, R]) -> Callable[P, R]:
 _ATTEMPTS = 10
 # SQLSTATE: serialization_failure, deadlock_detected, unique_violation.
 _LOST = ("40001", "40P01", "23505")
+
+
+def _add_columns(engine: sa.Engine, tables: sa.MetaData) -> None:
+    """Columns that came after their table; all such may be null."""
+    found = sa.inspect(engine)
+    for table in tables.sorted_tables:
+        there = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there and column.nullable:
+                kind = column.type.compile(engine.dialect)
+                with engine.begin() as db:
+                    db.execute(sa.text(f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" {kind}'))
 
 
 def _busy(error: sa.exc.DBAPIError) -> ServiceError:

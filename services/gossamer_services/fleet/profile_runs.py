@@ -97,7 +97,7 @@ class ProfileRuns:
                     created_s=now,
                 )
             )
-            requests.remember(db, caller, _KIND, request_id, digest, run)
+            requests.remember(db, caller, _KIND, request_id, digest, run, now)
             return self._read(db, run)
 
     @repeated

@@ -80,7 +80,8 @@ class Profiles:
             stored, profile = pb.ProfileRecord(), secrets.token_hex(8)
             stored.CopyFrom(record)
             stored.name, stored.device = f"profiles/{profile}", f"devices/{device}"
-            row = {"id": profile, "device": device, "model_name": record.model_name}
+            now = self._runs.clock()
+            row = {"id": profile, "device": device, "model_name": record.model_name, "created_s": now}
             added = db.execute(sa.insert(PROFILES).values(**row, record=stored.SerializeToString()))
             number = added.inserted_primary_key
             assert number is not None  # an autoincremented one
@@ -92,7 +93,7 @@ class Profiles:
                 db.execute(sa.insert(PROFILE_OPS), ops)
             if run:
                 self._runs.finish(db, run, profile)
-            requests.remember(db, device, "profile", request_id, digest, profile)
+            requests.remember(db, device, "profile", request_id, digest, profile, now)
             return stored
 
     @repeated

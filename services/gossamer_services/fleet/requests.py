@@ -40,8 +40,8 @@ def earlier(db: sa.Connection, caller: str, kind: str, request_id: str, digest: 
     return str(found.made)
 
 
-def remember(db: sa.Connection, caller: str, kind: str, request_id: str, digest: str, made: str) -> None:
+def remember(db: sa.Connection, caller: str, kind: str, request_id: str, digest: str, made: str, now_s: float) -> None:
     """Note what a request made."""
     if request_id:
-        values = {"caller": caller, "kind": kind, "request_id": request_id, "digest": digest, "made": made}
-        db.execute(sa.insert(REQUESTS).values(values))
+        key = {"caller": caller, "kind": kind, "request_id": request_id}
+        db.execute(sa.insert(REQUESTS).values(**key, digest=digest, made=made, created_s=now_s))

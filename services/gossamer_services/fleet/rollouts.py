@@ -164,7 +164,7 @@ class Rollouts:
                 db.execute(sa.insert(MEMBERS), places)
             if not dry:
                 self._advance(db, rollout, names)
-                requests.remember(db, caller, "rollout", request_id, digest, rollout)
+                requests.remember(db, caller, "rollout", request_id, digest, rollout, now)
             found = self._read(db, rollout)
             if dry:
                 transaction.rollback()

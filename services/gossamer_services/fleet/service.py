@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import sqlalchemy as sa
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
@@ -21,6 +24,7 @@ from gossamer_services.common.times import LONGEST_S, seconds_of, timestamp
 from gossamer_services.fleet import requests, selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.devices import Devices, is_held
+from gossamer_services.fleet.forgetting import forget_profiles, forget_runs
 from gossamer_services.fleet.names import own_device, resource_id
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
@@ -61,6 +65,7 @@ SCOPES: dict[str, str | None] = {
 
 MAX_TOKEN_S = 30 * 86400.0
 MAX_LEASE_S = 86400.0
+FORGET_EVERY_S = 3600.0
 MAX_SAID_BYTES = 64 << 10
 """Of facts, and of a status: both are kept for every device, and listed by the thousand."""
 
@@ -102,8 +107,15 @@ class Fleet(ProfileCalls):
         rpc.add_FleetServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
-        """Look at rollouts and write heartbeats from time to time, in the running event loop."""
+        """Look at rollouts, write heartbeats and forget what is old from time to time, in the running event loop."""
         self._rounds.start("the fleet's clockwork", self._settings.rollout_check_s, self._tick)
+        for keep_s, forget in (
+            (self._settings.keep_runs_s, forget_runs),
+            (self._settings.keep_profiles_s, forget_profiles),
+        ):
+            if keep_s:
+                work = functools.partial(self._forget, forget, keep_s)
+                self._rounds.start("the fleet's forgetting", min(keep_s, FORGET_EVERY_S), work, at_once=True)
 
     async def close(self) -> None:
         """End what :meth:`start` began; write what is in memory alone."""
@@ -117,6 +129,12 @@ class Fleet(ProfileCalls):
     async def _tick(self) -> None:
         await self._run(self.rollouts.tick)
         await self._run(self.devices.flush)
+
+    async def _forget(self, forget: Callable[[sa.Engine, float, float], int], keep_s: float) -> None:
+        now = self.devices.clock()
+        count = await self._run(forget, self.devices.engine, now - keep_s, now)
+        if count:
+            _LOG.info("old records were deleted", extra={"records": count})
 
     async def CreateEnrollmentToken(
         self, request: pb.CreateEnrollmentTokenRequest, context: Any

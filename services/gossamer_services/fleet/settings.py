@@ -18,5 +18,10 @@ class FleetSettings(Section):
     """The same while somebody holds the device."""
     certificate_days: Annotated[int, Field(ge=1, le=3650)] = 825
     """Days that a device's certificate is good for."""
+    keep_runs_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
+    """Seconds for which profile runs are kept, and the request ids of all that was created: a later repeat is a new
+    request; 0: for ever."""
+    keep_profiles_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds for which profile records are kept; 0: for ever."""
     rollout_check_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Seconds between looks at rollouts whose stage waits for its time."""

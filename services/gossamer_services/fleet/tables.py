@@ -77,6 +77,8 @@ PROFILES = sa.Table(
     sa.Column("device", sa.String(32), nullable=False, index=True),
     sa.Column("model_name", sa.Text, nullable=False, index=True),
     sa.Column("record", sa.LargeBinary, nullable=False),
+    # Null: by a server that did not note it.
+    sa.Column("created_s", sa.Float),
     sqlite_autoincrement=True,
 )
 
@@ -119,4 +121,6 @@ REQUESTS = sa.Table(
     sa.Column("request_id", sa.String(64), primary_key=True),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("made", sa.String(32), nullable=False),
+    # As for profiles.
+    sa.Column("created_s", sa.Float),
 )

@@ -63,7 +63,7 @@ class Records:
     """
 
     def __init__(self, engine: sa.Engine, blobs: BlobStore, clock: Callable[[], float] = time.time) -> None:
-        self._engine, self._blobs, self._clock = engine, blobs, clock
+        self._engine, self._blobs, self.clock = engine, blobs, clock
         self._reader = engine.execution_options(reads=True)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Records:
                     Code.ALREADY_EXISTS, "VERSION_EXISTS", "the version exists", where=name, hint="choose another"
                 )
             row = {k: v for k, v in vars(wanted).items() if k != "number"}
-            row |= {"labels": json.dumps(dict(wanted.labels)), "created_s": self._clock(), "etag": new_etag()}
+            row |= {"labels": json.dumps(dict(wanted.labels)), "created_s": self.clock(), "etag": new_etag()}
             if dry:
                 return _version(type("Row", (), {**row, "number": 0})())
             db.execute(sa.insert(VERSIONS).values(row))
@@ -237,7 +237,7 @@ class Records:
             self._row(db, bundle, version)
             earlier = _find_channel(db, bundle, channel)
             check_etag(etag, NEW if earlier is None else earlier.etag)
-            values = {"version": version, "updated_s": self._clock(), "etag": new_etag()}
+            values = {"version": version, "updated_s": self.clock(), "etag": new_etag()}
             if earlier is None:
                 db.execute(sa.insert(CHANNELS).values(bundle=bundle, channel=channel, previous="", **values))
             elif earlier.version != version:
@@ -279,7 +279,7 @@ class Records:
         with self._reader.begin() as db:
             if db.execute(sa.select(VERSIONS.c.number).where(VERSIONS.c.sha256 == sha256).limit(1)).first():
                 return True
-            live = sa.select(LEASES.c.owner).where(LEASES.c.sha256 == sha256, LEASES.c.expires_s > self._clock())
+            live = sa.select(LEASES.c.owner).where(LEASES.c.sha256 == sha256, LEASES.c.expires_s > self.clock())
             return db.execute(live.limit(1)).first() is not None
 
     def name_of(self, sha256: str) -> str:
@@ -291,7 +291,18 @@ class Records:
     def end_leases(self) -> None:
         """Remove leases that have ended."""
         with self._engine.begin() as db:
-            db.execute(sa.delete(LEASES).where(LEASES.c.expires_s <= self._clock()))
+            db.execute(sa.delete(LEASES).where(LEASES.c.expires_s <= self.clock()))
+
+    @repeated
+    def forget_requests(self, before_s: float) -> None:
+        """Forget the request ids of versions made before a time: repeats end with ALREADY_EXISTS from then on."""
+        old = sa.exists().where(
+            VERSIONS.c.bundle == REQUESTS.c.bundle,
+            VERSIONS.c.version == REQUESTS.c.version,
+            VERSIONS.c.created_s < before_s,
+        )
+        with self._engine.begin() as db:
+            db.execute(sa.delete(REQUESTS).where(old))
 
     @staticmethod
     def _row(db: sa.Connection, bundle: str, version: str) -> Any:

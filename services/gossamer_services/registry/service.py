@@ -259,6 +259,8 @@ class Registry(rpc.RegistryServiceServicer):
         blobs, size = self.blobs.collect(self._referred, self.settings.grace_s, dry=dry)
         if not dry:
             self.records.end_leases()
+            if self.settings.keep_request_ids_s:
+                self.records.forget_requests(self.records.clock() - self.settings.keep_request_ids_s)
             _LOG.info("garbage collected", extra={"blobs": blobs, "bytes": size, "uploads": uploads})
         return blobs, size, uploads
 

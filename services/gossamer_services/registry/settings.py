@@ -26,5 +26,8 @@ class RegistrySettings(Section):
     """Seconds without progress after which an unfinished upload is dropped."""
     grace_s: Seconds = 86400.0
     """Seconds that garbage collection leaves an unreferenced blob after it was last uploaded or asked for."""
+    keep_request_ids_s: Seconds = 30 * 86400.0
+    """Seconds after which garbage collection forgets the request ids of versions that were made: a later repeat finds
+    that the version exists; 0: never."""
     collect_every_s: Seconds = 3600.0
     """Seconds between garbage collections; 0: only when CollectGarbage asks."""

@@ -53,6 +53,12 @@ def test_records(records):
     with pytest.raises(ServiceError) as caught:
         records.create(version("1"), caller="me")
     assert caught.value.reason == "VERSION_EXISTS"
+    records.forget_requests(made.created_s)
+    assert records.create(version("1"), caller="me", request_id="r", digest="d") == made
+    records.forget_requests(made.created_s + 1)
+    with pytest.raises(ServiceError) as caught:
+        records.create(version("1"), caller="me", request_id="r", digest="d")
+    assert caught.value.reason == "VERSION_EXISTS"
     changed = records.update("b", "1", made.etag, {"labels": {"a": "b"}})
     assert (changed.labels, changed.number) == ({"a": "b"}, made.number)
     records.create(version("2"), caller="me")

@@ -382,6 +382,25 @@ def test_garbage_collection_keeps_what_is_referenced(tmp_path, bundle):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("keep_s", [0, 0.1, 3600])
+def test_request_ids_are_forgotten_after_their_time(tmp_path, bundle, keep_s):
+    async def main():
+        async with registry(tmp_path, f"registry.keep_request_ids_s={keep_s}") as stub:
+            await upload(stub, bundle)
+            made = await create(stub, bundle, request_id="1")
+            await asyncio.sleep(0.1)
+            await stub.CollectGarbage(pb.CollectGarbageRequest(validate_only=True))
+            assert await create(stub, bundle, request_id="1") == made
+            await stub.CollectGarbage(pb.CollectGarbageRequest())
+            if keep_s == 0.1:
+                with refused(Code.ALREADY_EXISTS, "VERSION_EXISTS"):
+                    await create(stub, bundle, request_id="1")
+            else:
+                assert await create(stub, bundle, request_id="1") == made
+
+    asyncio.run(main())
+
+
 def test_garbage_collection_beside_creation_never_leaves_a_version_without_its_blob(tmp_path, bundle):
     async def main():
         async with registry(tmp_path, "registry.grace_s=0") as stub:
