@@ -135,7 +135,7 @@ def test_services_that_are_not_installed(tmp_path):
 
 
 def test_tokens_command(tmp_path):
-    data = str(tmp_path / "data")
+    data = str(tmp_path / 'a "folder\\" \N{SNOWMAN}\N{GRINNING FACE}')
     made = gossamer("tokens", "create", "ci", "--scope", "submit", "--scope", "read", "--days", "1", "--data", data)
     assert made.returncode == 0, made.stderr
     assert re.fullmatch(r"goss_[A-Za-z0-9_-]{43}\n", made.stdout)
@@ -143,6 +143,7 @@ def test_tokens_command(tmp_path):
     assert gossamer("tokens", "revoke", "ci", "--data", data).stdout == "revoked ci\n"
     listed = json.loads(gossamer("tokens", "list", "--json", "--data", data).stdout)["tokens"]
     assert [(t["name"], t["scopes"], t["revoked"]) for t in listed] == [("ci", ["read", "submit"], True)]
+    assert [str(path) for path in tmp_path.iterdir()] == [data]
 
 
 def test_sigterm_drains(tmp_path):

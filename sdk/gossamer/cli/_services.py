@@ -1,8 +1,9 @@
-"""Loading gossamer-services, which is a distribution of its own, with an error that says how to get it."""
+"""Loading gossamer-services, a distribution of its own, with an error that says how to get it; its settings."""
 
 from __future__ import annotations
 
 import importlib
+import json
 from types import ModuleType
 
 from gossamer._errors import BackendError
@@ -21,3 +22,8 @@ def services_module(name: str) -> ModuleType:
             f"the services are not installed (no module {e.name})",
             hint="pip install gossamer-services (from a checkout: pip install -e ./services)",
         ) from e
+
+
+def setting(name: str, text: str) -> str:
+    """A setting that is text, as ``--set`` takes it."""
+    return f"{name}={json.dumps(text, ensure_ascii=False)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gossamer.cli._common import PATH
-from gossamer.cli._services import services_module
+from gossamer.cli._services import services_module, setting
 
 
 @click.command("certificate")
@@ -22,7 +22,7 @@ def command(names: tuple[str, ...], output: Path, data: Path | None, config_path
     registry needs the file as upstream.device_identity, and the authority's certificate, whose path is printed, as
     server.device_authority.
     """
-    config = services_module("config").load(config_path, [] if data is None else [f'state.folder="{data}"'])
+    config = services_module("config").load(config_path, [] if data is None else [setting("state.folder", str(data))])
     authority = services_module("serve").open_authority(config)
     port = services_module("fleet.device_port")
     port.check_names(names, "HOST")

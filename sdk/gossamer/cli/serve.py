@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gossamer.cli._common import PATH
-from gossamer.cli._services import services_module
+from gossamer.cli._services import services_module, setting
 
 _EPILOG = """\b
 Examples:
@@ -44,9 +44,9 @@ def command(
     configuration = services_module("config")
     given = list(overrides)
     if bind is not None:
-        given.append(f"server.bind={_quoted(bind)}")
+        given.append(setting("server.bind", bind))
     if data is not None:
-        given.append(f"state.folder={_quoted(str(data))}")
+        given.append(setting("state.folder", str(data)))
     config = configuration.load(config_path, given)
     if print_config:
         click.echo(configuration.render(config), nl=False)
@@ -61,9 +61,3 @@ def command(
         click.echo(f"serving {', '.join(s.name for s in server.services)} on {address}{devices}")
 
     asyncio.run(serving.serve(config, services or serving.SERVICES, ready=ready))
-
-
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gossamer.cli._common import PATH, json_option, print_json
-from gossamer.cli._services import services_module
+from gossamer.cli._services import services_module, setting
 
 
 @click.group("tokens")
@@ -23,7 +23,7 @@ def _state(function: Any) -> Any:
 
 
 def _store(data: Path | None, config_path: Path | None) -> Any:
-    config = services_module("config").load(config_path, [] if data is None else [f'state.folder="{data}"'])
+    config = services_module("config").load(config_path, [] if data is None else [setting("state.folder", str(data))])
     config.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return services_module("serve").open_tokens(config)
 
