@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer._errors import GossamerError, UnreachableError
+from gossamer.cli._services import setting
 from tools.child import bound
 from tools.serving import serving
 
@@ -49,7 +50,7 @@ def new_key(folder: Path) -> KeyInfo:
 @contextlib.contextmanager
 def server(folder: Path, key: KeyInfo) -> Iterator[str]:
     """All services on loopback, signing with ``key``; gives their address. Devices come every second."""
-    settings = [f"optimizer.key={key.private}", "server.drain_delay_s=0", "server.device_bind=127.0.0.1:0"]
+    settings = [setting("optimizer.key", str(key.private)), "server.drain_delay_s=0", "server.device_bind=127.0.0.1:0"]
     settings += ["fleet.heartbeat_s=1", "fleet.rollout_check_s=0.5"]
     with serving((), folder / "server", settings) as (_, ports):
         if not ports:

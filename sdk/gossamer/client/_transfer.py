@@ -35,8 +35,9 @@ class Transfers:
         """Upload a file unless the registry has it; returns its SHA-256.
 
         Raises:
-            InputError: the file cannot be read, or changed under the upload.
-            UnreachableError, RemoteError: the last error, after the retries made no progress.
+            InputError: the file cannot be read.
+            RemoteError: the server refused, such as bytes that changed under the upload.
+            UnreachableError: the last error, after the retries made no progress.
         """
         try:
             digest = await asyncio.to_thread(_digest, path)
