@@ -183,6 +183,27 @@ def test_an_upload_that_is_cut_at_every_chunk_resumes(server, tmp_path):
         assert f.read() == data
 
 
+def test_an_upload_whose_file_goes_away(client, tmp_path, monkeypatch):
+    path = tmp_path / "big"
+    path.write_bytes(blob(3, MIB))
+
+    def leave(_done, _total):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        client.upload(path, leave)
+    find = client._client._transfers._stub.FindMissingBlobs
+
+    def gone(*arguments, **options):
+        path.unlink()
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(client._client._transfers._stub, "FindMissingBlobs", gone)
+    with pytest.raises(InputError, match="the file cannot be read: No such file") as caught:
+        client.upload(path)
+    assert caught.value.where == str(path)
+
+
 def test_a_download_that_is_cut_at_every_chunk_resumes(server, client, tmp_path):
     data = blob(2, 5 * MIB + 54321)
     (tmp_path / "big").write_bytes(data)

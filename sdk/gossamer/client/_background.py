@@ -24,6 +24,11 @@ class Background:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is just being."""
+        return self._closed
+
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begin the work; its result, or the means to cancel it. After :meth:`close` it is cancelled already."""
         with self._lock:

@@ -136,7 +136,9 @@ class Client:
         try:
             return self._background.run(work)
         except concurrent.futures.CancelledError:
-            raise _closed() from None
+            if self._background.closed:
+                raise _closed() from None
+            raise
 
 
 class Job:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -38,21 +39,27 @@ class Transfers:
             InputError: the file cannot be read.
             RemoteError: the server refused, such as bytes that changed under the upload.
             UnreachableError: the last error, after the retries made no progress.
+            and what ``progress`` raises.
         """
         try:
             digest = await asyncio.to_thread(_digest, path)
             total = path.stat().st_size
         except OSError as e:
-            raise InputError(f"the file cannot be read: {e.strerror}", where=str(path)) from e
+            raise _unreadable(path, e) from e
         ask = pb.FindMissingBlobsRequest(sha256=[digest])
         missing = await self._call(self._stub.FindMissingBlobs, ask)
         if not missing.missing_sha256:
             return digest
         offset = failures = 0
         while True:
+            pieces = _Pieces(path, digest, offset, total, progress)
             try:
-                await self._stub.WriteBlob(_pieces(path, digest, offset, total, progress), metadata=self._metadata)
+                await self._stub.WriteBlob(pieces.all(), metadata=self._metadata)
                 return digest
+            except asyncio.CancelledError:
+                if pieces.failed is not None:
+                    raise pieces.failed from None
+                raise
             except grpc.aio.AioRpcError as e:
                 error = from_call(e, self._address)
                 if not lost(e) and e.code() not in _CUT:
@@ -129,17 +136,39 @@ class Transfers:
         return int(found.offset)
 
 
-async def _pieces(
-    path: Path, digest: str, offset: int, total: int, progress: Bytes | None
-) -> AsyncIterator[pb.WriteBlobRequest]:
-    yield pb.WriteBlobRequest(ref=digest, offset=offset, total=total, expected_sha256=digest)
-    with path.open("rb") as source:
-        source.seek(offset)
-        while offset < total and (data := source.read(min(CHUNK, total - offset))):
-            yield pb.WriteBlobRequest(offset=offset, data=data)
-            offset += len(data)
-            if progress is not None:
-                progress(offset, total)
+@dataclass
+class _Pieces:
+    """The messages of one upload. ``failed``: what ended them early, of which gRPC only tells that it cancelled."""
+
+    path: Path
+    digest: str
+    offset: int
+    total: int
+    progress: Bytes | None
+    failed: Exception | None = None
+
+    async def all(self) -> AsyncIterator[pb.WriteBlobRequest]:
+        try:
+            yield pb.WriteBlobRequest(
+                ref=self.digest, offset=self.offset, total=self.total, expected_sha256=self.digest
+            )
+            with self.path.open("rb") as source:
+                source.seek(self.offset)
+                while data := source.read(min(CHUNK, self.total - self.offset)):
+                    yield pb.WriteBlobRequest(offset=self.offset, data=data)
+                    self.offset += len(data)
+                    if self.progress is not None:
+                        self.progress(self.offset, self.total)
+        except OSError as e:
+            self.failed = _unreadable(self.path, e)
+            raise
+        except Exception as e:
+            self.failed = e
+            raise
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"the file cannot be read: {error.strerror}", where=str(path))
 
 
 def _write(handle: int, data: bytes) -> None:
