@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -245,6 +246,12 @@ def test_every_error_has_a_reason_of_its_own_kind():
 
 
 # Real folders and processes
+
+
+def test_a_lock_that_is_let_go_soon_is_waited_for(tmp_path):
+    held = FolderDisk(tmp_path)
+    threading.Timer(0.3, held.close).start()
+    FolderDisk(tmp_path).close()
 
 
 def test_two_agents_on_one_folder(tmp_path):

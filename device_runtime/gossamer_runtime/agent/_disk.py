@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from gossamer_runtime._errors import SlotError
 from gossamer_runtime.agent._reasons import FullError
 
 LOCK = "lock"
+LOCK_SECONDS = 1.0
+"""How long a lock that another process holds is waited for."""
 
 
 class Disk(Protocol):
@@ -81,10 +84,8 @@ class FolderDisk:
         self._take()
 
     def _take(self) -> None:
-        import fcntl
-
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._wait_for_lock()
         except OSError as e:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
@@ -99,6 +100,20 @@ class FolderDisk:
         with contextlib.suppress(OSError):  # only says who it is: a full disk is no reason not to start
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _wait_for_lock(self) -> None:
+        # For a little while: where an agent is killed as it starts a process for bundles, that one has the lock until
+        # it has become another program, and whoever restarts the agent at once must not be told of a second agent.
+        import fcntl
+
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.02)
 
     def path(self, name: str) -> str:
         """Where a file is."""
