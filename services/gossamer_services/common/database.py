@@ -23,7 +23,7 @@ def database_url(url: str, folder: Path, name: str) -> str:
 
 
 def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
-    """Connect, and make the tables that are missing, and columns that tables of an earlier version lack.
+    """Connect, and make the tables that are missing, and columns and indexes that those of an earlier version lack.
 
     SQLite: a write-ahead log synced at every commit; transactions take the write lock as they begin, so that none
     fails halfway because another wrote in between. Others: transactions are serializable, and those that lose against
@@ -40,7 +40,7 @@ def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
             sa.event.listen(engine, "connect", _prepare)
             sa.event.listen(engine, "begin", _begin)
         tables.create_all(engine)
-        _add_columns(engine, tables)
+        _extend(engine, tables)
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as e:
         raise ServiceError(
             Code.UNAVAILABLE,
@@ -82,16 +82,21 @@ _ATTEMPTS = 10
 _LOST = ("40001", "40P01", "23505")
 
 
-def _add_columns(engine: sa.Engine, tables: sa.MetaData) -> None:
-    """Columns that came after their table; all such may be null."""
+def _extend(engine: sa.Engine, tables: sa.MetaData) -> None:
+    """Columns, which may be null, and indexes that came after their table."""
     found = sa.inspect(engine)
     for table in tables.sorted_tables:
-        there = {column["name"] for column in found.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there and column.nullable:
-                kind = column.type.compile(engine.dialect)
-                with engine.begin() as db:
+        columns = {column["name"] for column in found.get_columns(table.name)}
+        indexes = {index["name"] for index in found.get_indexes(table.name)}
+        with engine.connect() as db:
+            for column in table.columns:
+                if column.name not in columns and column.nullable:
+                    kind = column.type.compile(engine.dialect)
                     db.execute(sa.text(f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" {kind}'))
+            for index in table.indexes:
+                if index.name not in indexes:
+                    index.create(db)
+            db.commit()
 
 
 def _busy(error: sa.exc.DBAPIError) -> ServiceError:

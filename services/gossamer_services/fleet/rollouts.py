@@ -1,15 +1,7 @@
 """Rollouts: a version reaches a growing share of devices, halts by itself when too many fail, and can be taken back.
 
-The devices that match when a rollout is created are its members, in an order drawn from the rollout's id and theirs. A
-member waits, is told (its desired version is set), and then runs the version or has failed; both by its heartbeats.
-
-::
-
-    waiting -> told -> updated or failed
-    told -> waiting                    by a halt
-    told, updated, failed -> back      by a rollback
-
-Where a rollout halts, those told or failed are to run again what they were to run before.
+The devices that match when a rollout is created are its members; see :mod:`gossamer_services.fleet.members`. Where a
+rollout halts, those told or failed are to run again what they were to run before.
 
 A stage ends when all its members updated or failed, and its soak time is over.
 """
@@ -23,7 +15,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -33,11 +24,10 @@ from gossamer_services.common.database import repeated
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.etags import check_etag, new_etag
 from gossamer_services.common.times import seconds_of, timestamp
-from gossamer_services.fleet import requests, selector
+from gossamer_services.fleet import members, requests, selector
 from gossamer_services.fleet.devices import fits
+from gossamer_services.fleet.members import BACK, FAILED, HOME, TOLD, UPDATED, WAITING
 from gossamer_services.fleet.tables import DEVICES, MEMBERS, ROLLOUTS
-
-WAITING, TOLD, UPDATED, FAILED, BACK = "waiting", "told", "updated", "failed", "back"
 
 ENDED = (pb.ROLLOUT_STATE_COMPLETED, pb.ROLLOUT_STATE_ROLLED_BACK)
 
@@ -55,27 +45,6 @@ class _UnknownError(Exception):
     def __init__(self, digests: set[str]) -> None:
         super().__init__(len(digests))
         self.digests = digests
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Members by state."""
-
-    waiting: int = 0
-    told: int = 0
-    updated: int = 0
-    failed: int = 0
-    back: int = 0
-
-    @property
-    def all(self) -> int:
-        """All members."""
-        return self.waiting + self.told + self.updated + self.failed + self.back
-
-    @property
-    def reached(self) -> int:
-        """Members that were told, whatever became of them."""
-        return self.all - self.waiting
 
 
 class Rollouts:
@@ -231,38 +200,49 @@ class Rollouts:
             check_etag(given, row.etag)
             if row.state not in (pb.ROLLOUT_STATE_ROLLING_BACK, pb.ROLLOUT_STATE_ROLLED_BACK):
                 self._set(db, rollout, state=pb.ROLLOUT_STATE_ROLLING_BACK, message="")
-                self._give_back(db, rollout, dict.fromkeys((TOLD, UPDATED, FAILED), BACK))
+                members.give_back(db, rollout, dict.fromkeys((TOLD, UPDATED, FAILED), BACK))
+                members.send_home(db, row)
                 self._end_roll_back(db, rollout)
             return self._read(db, rollout)
 
     def heard(self, device: str, status: pb.DeviceStatus) -> None:
         """Take note of what a device says that it runs."""
-        for rollout in self._heard(device, status):
-            self._try(rollout)
+        for rollout, state in self._heard(device, status).items():
+            if state == FAILED or not self._has(rollout, TOLD):  # else nothing can have come of it
+                self._try(rollout)
 
     @repeated
-    def _heard(self, device: str, status: pb.DeviceStatus) -> Sequence[str]:
-        """Note it; returns the rollouts that may go on by it."""
-        told = []
+    def _heard(self, device: str, status: pb.DeviceStatus) -> Mapping[str, str]:
+        """Note it; returns the member's new state in rollouts that may go on by it."""
+        told = {}
         with self.engine.begin() as db:
-            query = sa.select(MEMBERS.c.rollout, MEMBERS.c.state, ROLLOUTS.c.sha256, ROLLOUTS.c.state.label("phase"))
+            query = sa.select(MEMBERS, ROLLOUTS.c.sha256, ROLLOUTS.c.state.label("phase"))
             query = query.join(ROLLOUTS, ROLLOUTS.c.id == MEMBERS.c.rollout)
             query = query.where(MEMBERS.c.device == device, ROLLOUTS.c.state.not_in(ENDED))
             for member in db.execute(query).all():
                 if member.phase == pb.ROLLOUT_STATE_ROLLING_BACK:
-                    self._end_roll_back(db, member.rollout)
+                    self._heard_going_back(db, member, status.bundle_sha256 == member.sha256)
                     continue
-                state = _outcome(status, member.sha256)
+                state = members.outcome(status, member.sha256)
                 if member.state == TOLD and state is not None:
-                    mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == member.rollout, MEMBERS.c.device == device)
-                    db.execute(mine.values(state=state))
-                    told.append(str(member.rollout))
+                    members.move(db, member, state)
+                    told[str(member.rollout)] = state
         return told
 
+    def _heard_going_back(self, db: sa.Connection, member: Any, runs: bool) -> None:
+        if member.state == BACK and not runs:
+            members.move(db, member, HOME)
+            self._end_roll_back(db, member.rollout)
+        elif member.state == HOME and runs and not members.stays(member, self._row(db, member.rollout)):
+            members.move(db, member, BACK)
+
     def tick(self) -> None:
-        """Begin the stages whose time has come."""
-        for rollout in self._active():
+        """Begin the stages whose time has come, and end what waits for nobody any more."""
+        for rollout in self._with_state(pb.ROLLOUT_STATE_ACTIVE):
             self._try(rollout)
+        for rollout in self._with_state(pb.ROLLOUT_STATE_ROLLING_BACK):
+            if not self._has(rollout, BACK):
+                self._go_back(rollout)
 
     def _try(self, rollout: str) -> None:
         try:
@@ -273,9 +253,20 @@ class Rollouts:
             _LOG.warning("a rollout goes on later: %s", e.message, extra={"rollout": rollout})
 
     @repeated
-    def _active(self) -> Sequence[str]:
+    def _with_state(self, state: int) -> Sequence[str]:
         with self._reader.begin() as db:
-            return db.scalars(sa.select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == pb.ROLLOUT_STATE_ACTIVE)).all()
+            return db.scalars(sa.select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == state)).all()
+
+    @repeated
+    def _has(self, rollout: str, state: str) -> bool:
+        """Whether a member is in this state."""
+        with self._reader.begin() as db:
+            return members.has(db, rollout, state)
+
+    @repeated
+    def _go_back(self, rollout: str) -> None:
+        with self.engine.begin() as db:
+            self._end_roll_back(db, rollout)
 
     @repeated
     def _go_on(self, rollout: str, names: Names) -> None:
@@ -288,11 +279,11 @@ class Rollouts:
             row = self._row(db, rollout)
             if row.state != pb.ROLLOUT_STATE_ACTIVE:
                 return
-            wanted, counts = pb.Rollout.FromString(row.wanted), self._counts(db, rollout)
+            wanted, counts = pb.Rollout.FromString(row.wanted), members.count(db, rollout)
             if counts.failed * 100 > wanted.failure_limit_percent * counts.reached:
                 message = f"{counts.failed} of {counts.reached} devices failed"
                 self._set(db, rollout, state=pb.ROLLOUT_STATE_HALTED, message=message)
-                self._give_back(db, rollout, {TOLD: WAITING, FAILED: FAILED})
+                members.give_back(db, rollout, {TOLD: WAITING, FAILED: FAILED})
                 return
             stage = wanted.stages[min(row.stage, len(wanted.stages) - 1)]
             target = math.ceil(stage.percent * counts.all / 100 - 1e-9)
@@ -320,42 +311,20 @@ class Rollouts:
         for device in devices:
             digest = says[device.id].bundle_sha256
             before = device.desired or (names[digest] if digest else "")
-            state = _outcome(says[device.id], sha256) or TOLD  # a device tries nothing again that failed there last
+            # One that failed already has failed: a device tries nothing again that failed there last.
+            state = members.outcome(says[device.id], sha256) or TOLD
             mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == rollout, MEMBERS.c.device == device.id)
             db.execute(mine.values(state=state, before=before))
-            self._desire(db, device.id, version)
-
-    def _give_back(self, db: sa.Connection, rollout: str, moves: Mapping[str, str]) -> None:
-        """Devices in the states of ``moves`` are to run what they were to run before, and change their state by it."""
-        query = sa.select(MEMBERS).where(MEMBERS.c.rollout == rollout, MEMBERS.c.state.in_(moves))
-        for member in db.execute(query).all():
-            self._desire(db, member.device, member.before)
-            mine = sa.update(MEMBERS).where(MEMBERS.c.rollout == rollout, MEMBERS.c.device == member.device)
-            db.execute(mine.values(state=moves[member.state]))
+            members.desire(db, device.id, version)
 
     def _end_roll_back(self, db: sa.Connection, rollout: str) -> None:
-        """The end of a rollback: no device that has something to go back to runs the version any more."""
-        row = self._row(db, rollout)
-        query = sa.select(DEVICES.c.status).join(MEMBERS, MEMBERS.c.device == DEVICES.c.id)
-        query = query.where(MEMBERS.c.rollout == rollout, MEMBERS.c.state == BACK, MEMBERS.c.before != "")
-        target = pb.Rollout.FromString(row.wanted).version
-        query = query.where(MEMBERS.c.before != target)
-        statuses = (pb.DeviceStatus.FromString(data) for data in db.execute(query).scalars())
-        if not any(status.bundle_sha256 == row.sha256 for status in statuses):
+        """The end of a rollback, if no member is on its way back any more."""
+        if self._row(db, rollout).state == pb.ROLLOUT_STATE_ROLLING_BACK and not members.has(db, rollout, BACK):
             self._set(db, rollout, state=pb.ROLLOUT_STATE_ROLLED_BACK)
 
     def _set(self, db: sa.Connection, rollout: str, **values: Any) -> None:
         change = sa.update(ROLLOUTS).where(ROLLOUTS.c.id == rollout)
         db.execute(change.values(**values, updated_s=self.clock(), etag=new_etag()))
-
-    @staticmethod
-    def _desire(db: sa.Connection, device: str, version: str) -> None:
-        db.execute(sa.update(DEVICES).where(DEVICES.c.id == device).values(desired=version, etag=new_etag()))
-
-    @staticmethod
-    def _counts(db: sa.Connection, rollout: str) -> Counts:
-        query = sa.select(MEMBERS.c.state, sa.func.count().label("number")).where(MEMBERS.c.rollout == rollout)
-        return Counts(**{row.state: row.number for row in db.execute(query.group_by(MEMBERS.c.state))})
 
     @staticmethod
     def _row(db: sa.Connection, rollout: str) -> Any:
@@ -367,7 +336,7 @@ class Rollouts:
         return row
 
     def _read(self, db: sa.Connection, rollout: str) -> pb.Rollout:
-        row, counts = self._row(db, rollout), self._counts(db, rollout)
+        row, counts = self._row(db, rollout), members.count(db, rollout)
         found: pb.Rollout = pb.Rollout.FromString(row.wanted)
         found.name, found.state, found.stage = f"rollouts/{row.id}", row.state, row.stage
         found.message, found.etag = row.message, row.etag
@@ -376,9 +345,3 @@ class Rollouts:
         found.create_time.CopyFrom(timestamp(row.created_s))
         found.update_time.CopyFrom(timestamp(row.updated_s))
         return found
-
-
-def _outcome(status: pb.DeviceStatus, sha256: str) -> str | None:
-    if status.bundle_sha256 == sha256:
-        return UPDATED
-    return FAILED if status.failed_sha256 == sha256 else None

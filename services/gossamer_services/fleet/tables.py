@@ -67,6 +67,7 @@ MEMBERS = sa.Table(
     sa.Column("state", sa.String(8), nullable=False),
     # What it was to run before, or ran.
     sa.Column("before", sa.String(160), nullable=False),
+    sa.Index("fleet_members_by_state", "rollout", "state"),
 )
 
 PROFILES = sa.Table(

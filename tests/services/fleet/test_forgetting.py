@@ -20,7 +20,7 @@ from gossamer_services.common.errors import ServiceError
 from gossamer_services.fleet.forgetting import forget_profiles, forget_runs
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
-from gossamer_services.fleet.tables import DEVICES, PROFILE_OPS, PROFILE_RUNS, PROFILES, REQUESTS, TABLES
+from gossamer_services.fleet.tables import DEVICES, MEMBERS, PROFILE_OPS, PROFILE_RUNS, PROFILES, REQUESTS, TABLES
 from tests.services.fleet.fleetkit import World
 from tests.services.fleet.test_profile_runs import SHA, answer, ask, hold, look
 from tests.services.postgres import empty, url
@@ -106,9 +106,13 @@ def test_a_database_of_before(book):
     for table in (PROFILES, REQUESTS):
         with book.engine.begin() as db:
             db.execute(sa.text(f"ALTER TABLE {table.name} DROP COLUMN created_s"))
+    with book.engine.begin() as db:
+        db.execute(sa.text("DROP INDEX fleet_members_by_state"))
     for _ in range(2):
         book.engine.dispose()
         book.engine = open_database(url.render_as_string(hide_password=False), TABLES)
+        indexes = sa.inspect(book.engine).get_indexes(MEMBERS.name)
+        assert [i["name"] for i in indexes].count("fleet_members_by_state") == 1
         columns = sa.inspect(book.engine).get_columns(PROFILES.name)
         assert [c["name"] for c in columns].count("created_s") == 1
     assert forget_profiles(book.engine, 1500.0, 2000.0) == forget_runs(book.engine, 1500.0, 2000.0) == 0

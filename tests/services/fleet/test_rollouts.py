@@ -247,6 +247,46 @@ def test_rollback(world):
     assert world.start(100).reached_devices == 20  # the bundle is free for another rollout
 
 
+def test_rollback_waits_for_devices_that_install_it_late(world):
+    rollout = world.start(50, 100)
+    first, second, *_ = world.told()
+    world.beat(first, bundle_sha256=NEW)
+    assert world.rollouts.roll_back(rollout.name[9:], "").state == pb.ROLLOUT_STATE_ROLLING_BACK
+    world.beat(second, bundle_sha256=NEW)  # it was at it
+    world.beat(first)
+    world.rollouts.tick()
+    assert world.counts(rollout) == (pb.ROLLOUT_STATE_ROLLING_BACK, 0, 20, 10, 0, 0)
+    world.beat(second)
+    assert world.counts(rollout)[0] == pb.ROLLOUT_STATE_ROLLED_BACK
+
+
+def test_removed_devices_hold_nothing_up(world):
+    rollout = world.start(10, 100)
+    first, second = world.told()
+    world.beat(first, bundle_sha256=NEW)
+    world.devices.delete(second, "")
+    world.ids.remove(second)
+    world.rollouts.tick()
+    assert world.counts(rollout) == (ACTIVE, 0, 19, 2, 1, 0)  # another in its place, as 10% of 19 are over one
+    world.devices.delete((set(world.told()) - {first}).pop(), "")
+    world.rollouts.tick()
+    assert world.counts(rollout) == (ACTIVE, 0, 18, 2, 1, 0)
+    world.rollouts.roll_back(rollout.name[9:], "")
+    world.devices.delete(first, "")
+    world.rollouts.tick()
+    assert world.counts(rollout)[0] == pb.ROLLOUT_STATE_ROLLED_BACK
+
+
+def test_rollback_of_devices_with_nothing_to_go_back_to(world):
+    for device in world.ids:
+        world.beat(device, bundle_sha256="")
+    rollout = world.start(100)
+    for device in world.ids[1:]:
+        world.beat(device, bundle_sha256=NEW)
+    assert world.rollouts.roll_back(rollout.name[9:], "").state == pb.ROLLOUT_STATE_ROLLED_BACK
+    assert world.told() == []
+
+
 def test_one_rollout_of_a_bundle_at_a_time(world):
     world.start(5, 100)
     with pytest.raises(ServiceError) as caught:
