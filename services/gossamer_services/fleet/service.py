@@ -8,7 +8,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
@@ -256,7 +256,7 @@ class Fleet(ProfileCalls):
         caller = CALLER.get().name
         while True:
             seen = self.devices.changes
-            row = await self._run(self.devices.acquire, terms, caller, seconds, request.request_id)
+            row = await self._acquire(terms, caller, seconds, request.request_id)
             if row is not None:
                 return pb.AcquireDeviceResponse(
                     device=self._device(row), lease=f"leases/{row.lease}", expire_time=timestamp(row.lease_ends_s)
@@ -264,6 +264,21 @@ class Fleet(ProfileCalls):
             free = await self._run(self.devices.free_s, terms)
             while seen == self.devices.changes and self.devices.clock() < free:
                 await asyncio.sleep(0.1)
+
+    async def _acquire(self, terms: tuple[selector.Term, ...], caller: str, seconds: float, key: str) -> Any | None:
+        """What the devices say; a caller who goes away meanwhile holds nothing, unless a request id tells it what."""
+        if key:
+            return await self._run(self.devices.acquire, terms, caller, seconds, key)
+        asked = self._pool.submit(self.devices.acquire, terms, caller, seconds, key)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(asked))
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._give_up)
+            raise
+
+    def _give_up(self, asked: Future[Any]) -> None:
+        if not asked.cancelled() and asked.exception() is None and asked.result() is not None:
+            self.devices.release(asked.result().lease)
 
     async def ReleaseDevice(self, request: pb.ReleaseDeviceRequest, context: Any) -> pb.ReleaseDeviceResponse:
         await self._run(self.devices.release, resource_id(request.lease, "leases", "lease"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 pytest.importorskip("grpc", reason="grpcio is missing: pip install -e ./services")
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e ./services")
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -93,6 +95,39 @@ def test_the_wait_ends_by_new_facts_and_by_removal(tmp_path):
                     await asyncio.wait_for(left, 2)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("key", ["", "1"])
+def test_a_caller_who_went_away_holds_nothing_that_nobody_can_give_back(tmp_path, monkeypatch, key):
+    """With a request id it is the caller's, who asks again with it, or gives back what it held by it."""
+    world, acquire = World(tmp_path), Devices.acquire
+
+    def slow(self, *arguments):
+        row = acquire(self, *arguments)
+        time.sleep(0.4)
+        return row
+
+    async def main():
+        async with world.fleet() as (_server, fleet):
+            name, *_ = await world.enrol(fleet)
+            ask = pb.AcquireDeviceRequest(time_to_live=Duration(seconds=60), request_id=key)
+            monkeypatch.setattr(Devices, "acquire", slow)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await fleet.AcquireDevice(ask, metadata=world.admin, timeout=0.2)
+            assert caught.value.code() is Code.DEADLINE_EXCEEDED
+            monkeypatch.setattr(Devices, "acquire", acquire)
+            await asyncio.sleep(0.5)
+            device = (await fleet.GetDevice(pb.GetDeviceRequest(name=name), metadata=world.admin)).device
+            assert device.holder == ("tokens/admin" if key else "")
+            assert (
+                await asyncio.wait_for(_once(fleet.AcquireDevice(ask, metadata=world.admin)), 2)
+            ).device.name == name
+
+    asyncio.run(main())
+
+
+async def _once(call):
+    return await call
 
 
 def test_the_fleet_is_not_searched_again_while_nothing_changes(tmp_path, monkeypatch):
