@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from gossamer_services.common.errors import Code, ServiceError
 
+_LOG = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,7 +37,7 @@ def open_database(url: str, tables: sa.MetaData) -> sa.Engine:
     try:
         sqlite = url.startswith("sqlite")
         isolation = {} if sqlite else {"isolation_level": "SERIALIZABLE"}
-        engine = sa.create_engine(url, pool_pre_ping=not sqlite, **isolation)
+        engine = sa.create_engine(url, pool_pre_ping=not sqlite, hide_parameters=True, **isolation)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _prepare)
             sa.event.listen(engine, "begin", _begin)
@@ -100,9 +102,8 @@ def _extend(engine: sa.Engine, tables: sa.MetaData) -> None:
 
 
 def _busy(error: sa.exc.DBAPIError) -> ServiceError:
-    return ServiceError(
-        Code.UNAVAILABLE, "DATABASE_BUSY", f"the database does not answer: {error.orig}", hint="try again later"
-    )
+    _LOG.warning("the database does not answer: %s", error.orig)  # which is not for clients: it names host and user
+    return ServiceError(Code.UNAVAILABLE, "DATABASE_BUSY", "the database does not answer", hint="try again later")
 
 
 def _safe(url: str) -> str:

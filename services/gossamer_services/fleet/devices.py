@@ -81,15 +81,10 @@ class Devices:
             ServiceError: UNAUTHENTICATED (TOKEN_INVALID), INVALID_ARGUMENT.
         """
         digest = requests.digest(request, "facts")
+        with self._reader.begin() as db:  # strangers may ask: they take no write lock
+            self._enrollment(db, request.token, digest)
         with self.engine.begin() as db:
-            token = db.execute(sa.select(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == _sha256(request.token))).first()
-            if token is None or token.expires_s <= self.clock() or (token.device and token.request != digest):
-                raise ServiceError(
-                    Code.UNAUTHENTICATED,
-                    "TOKEN_INVALID",
-                    "the token is unknown, has expired, or was used",
-                    hint="make another with CreateEnrollmentToken",
-                )
+            token = self._enrollment(db, request.token, digest)
             if token.device:  # the answer was lost on the way
                 return self._row(db, token.device), token.certificate
             device = secrets.token_hex(8)
@@ -116,6 +111,17 @@ class Devices:
             row = self._row(db, device)
         self._changed()
         return row, certificate
+
+    def _enrollment(self, db: sa.Connection, token: str, digest: str) -> Any:
+        row = db.execute(sa.select(ENROLLMENTS).where(ENROLLMENTS.c.sha256 == _sha256(token))).first()
+        if row is None or row.expires_s <= self.clock() or (row.device and row.request != digest):
+            raise ServiceError(
+                Code.UNAUTHENTICATED,
+                "TOKEN_INVALID",
+                "the token is unknown, has expired, or was used",
+                hint="make another with CreateEnrollmentToken",
+            )
+        return row
 
     @repeated
     def renew(self, device: str, request_pem: str, authority: Authority, days: int) -> tuple[str, float]:

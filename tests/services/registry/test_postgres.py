@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -132,3 +134,21 @@ def test_database_that_is_away(tmp_path):
         open_database(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/x", TABLES)
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "NO_DATABASE")
     assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_goes_away_is_told_to_the_log_alone(records, caplog, monkeypatch):
+    def gone(*_: object) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception('connection to server at "10.0.0.7", user "gossamer"'))
+
+    monkeypatch.setattr(records, "_row", gone)
+    caplog.set_level(logging.WARNING, "gossamer_services")
+    with pytest.raises(ServiceError) as caught:
+        records.version("b", "1")
+    assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "DATABASE_BUSY")
+    assert "10.0.0.7" not in str(caught.value) and "10.0.0.7" in caplog.text
+
+
+def test_what_is_stored_is_not_logged_with_errors(records):
+    with pytest.raises(sa.exc.DataError) as caught:
+        records.create(dataclasses.replace(version("1"), description="a secret\0"), caller="me")
+    assert "NUL" in str(caught.value) and "a secret" not in str(caught.value)
