@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -62,7 +62,7 @@ class Authority:
         """A client certificate, in PEM, for the key of a PKCS #10 request, in the name of ``device``; and its end.
 
         Raises:
-            ServiceError: INVALID_ARGUMENT: the request is malformed, or its signature does not fit.
+            ServiceError: INVALID_ARGUMENT: the request is malformed, its signature does not fit, or its key is weak.
         """
         try:
             request = x509.load_pem_x509_csr(request_pem.encode())
@@ -72,6 +72,12 @@ class Authority:
             raise bad_field("certificate_request_pem", "not a PKCS #10 request in PEM") from e
         if not fits:
             raise bad_field("certificate_request_pem", "its signature does not fit its key")
+        if not _is_strong(public):
+            raise bad_field(
+                "certificate_request_pem",
+                "its key is none of: EC on P-256, P-384 or P-521; Ed25519; RSA of 2048 bits at least",
+                hint="make a key with `gossamer-agent enroll`",
+            )
         ends = self.now() + datetime.timedelta(days=days)
         client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         return self.issue(device, public, ends, client).decode(), ends
@@ -94,7 +100,9 @@ class Authority:
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         )
-        for extension in extensions:
+        builder = builder.add_extension(_usage(digital_signature=True), critical=True)
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        for extension in (*extensions, x509.SubjectKeyIdentifier.from_public_key(public), signer):
             builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -111,8 +119,28 @@ class Authority:
             .not_valid_before(now - _SKEW)
             .not_valid_after(now + _LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         _atomic.write(key_path, private_pem(key), mode=0o600)
         _atomic.write(self.certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
         os.chmod(self.certificate_path, 0o644)  # noqa: PTH101
+
+
+def _usage(**wanted: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(**{use: wanted.get(use, False) for use in _USES})
+
+
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
+
+def _is_strong(public: CertificatePublicKeyTypes) -> bool:
+    if isinstance(public, rsa.RSAPublicKey):
+        return public.key_size >= 2048
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return isinstance(public.curve, (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1))
+    return isinstance(public, ed25519.Ed25519PublicKey)

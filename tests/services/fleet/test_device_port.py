@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import socket
+import ssl
 
 import pytest
 
@@ -13,6 +15,8 @@ pytest.importorskip("sqlalchemy", reason="SQLAlchemy is missing: pip install -e 
 
 import grpc
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from google.protobuf import descriptor_pool
 
@@ -179,6 +183,54 @@ def test_the_certificate_is_kept_until_it_does_not_fit(tmp_path, monkeypatch):
     path.mkdir()
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         device_port.identity(renewed, tmp_path, ["a"])
+
+
+def test_certificates_are_good_by_the_strictest_rules(tmp_path):
+    """OpenSSL's X509_STRICT (RFC 5280): the default of Python from 3.13 on, for both ends of the devices' port."""
+    authority = Authority(tmp_path)
+    port = device_port.identity(authority, tmp_path, ["localhost"])
+    key, csr = certificate_request()
+    signed, _ = authority.sign(csr, "0" * 16, 30)
+    (tmp_path / "device.pem").write_bytes(key + signed.encode())
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(tmp_path / "server.pem")
+    client.load_cert_chain(tmp_path / "device.pem")
+    server.verify_mode = ssl.CERT_REQUIRED
+    for context in (server, client):
+        context.load_verify_locations(cadata=port.authority.decode())
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [server.wrap_bio(up, down, server_side=True), client.wrap_bio(down, up, server_hostname="localhost")]
+    for end in (ends[1], ends[0], ends[1], ends[0]):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert dict(*ends[0].getpeercert()["subject"]) == {"commonName": "0" * 16}
+    assert ("DNS", "localhost") in ends[1].getpeercert()["subjectAltName"]
+
+
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [
+        (ec.generate_private_key(ec.SECP384R1()), True),
+        (ed25519.Ed25519PrivateKey.generate(), True),
+        (rsa.generate_private_key(65537, 2048), True),
+        (rsa.generate_private_key(65537, 1024), False),
+        (ec.generate_private_key(ec.SECP192R1()), False),
+    ],
+    ids=lambda v: "" if isinstance(v, bool) else f"{type(v).__name__}-{getattr(v, 'key_size', 256)}",
+)
+def test_keys_that_are_too_weak_get_no_certificate(tmp_path, key, fits):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, digest)
+    csr = made.public_bytes(serialization.Encoding.PEM).decode()
+    authority = Authority(tmp_path)
+    if fits:
+        assert authority.sign(csr, "0" * 16, 30)[0].startswith("-----BEGIN CERTIFICATE")
+        return
+    with pytest.raises(ServiceError, match="of 2048 bits at least") as caught:
+        authority.sign(csr, "0" * 16, 30)
+    assert (caught.value.code, caught.value.fields[0][0]) == (Code.INVALID_ARGUMENT, "certificate_request_pem")
 
 
 def test_own_authority_of_devices_still_goes_with_the_given_certificate(tmp_path):
