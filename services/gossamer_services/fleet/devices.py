@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer_services.common.database import repeated
+from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.common.etags import check_etag, new_etag
-from gossamer_services.fleet import profile_runs, requests, selector
+from gossamer_services.fleet import profile_runs, selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.tables import DEVICES, ENROLLMENTS, MEMBERS, PROFILE_RUNS
 
@@ -80,7 +81,7 @@ class Devices:
         Raises:
             ServiceError: UNAUTHENTICATED (TOKEN_INVALID), INVALID_ARGUMENT.
         """
-        digest = requests.digest(request, "facts")
+        digest = digest_of(request, "facts")
         with self._reader.begin() as db:  # strangers may ask: they take no write lock
             self._enrollment(db, request.token, digest)
         with self.engine.begin() as db:

@@ -11,11 +11,11 @@ from typing import Any
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
+from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.threads import Threads
 from gossamer_services.fleet import profiles as profile_records
-from gossamer_services.fleet import requests
 from gossamer_services.fleet.names import own_device, resource_id
 from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.profiles import Profiles
@@ -56,7 +56,7 @@ class ProfileCalls(rpc.FleetServiceServicer):
         for field, value, least in (("runs", runs, 1), ("warmup_runs", warmup, 0)):
             if not least <= value <= MAX_RUNS:
                 raise bad_field(field, f"must be {least} to {MAX_RUNS:,}")
-        caller, digest = CALLER.get().name, requests.digest(request, "request_id")
+        caller, digest = CALLER.get().name, digest_of(request, "request_id")
         made = None
         if request.request_id:  # before the version is looked up, which may be gone since
             made = await self._run(self.profile_runs.earlier, caller, request.request_id, digest)
@@ -108,7 +108,7 @@ class ProfileCalls(rpc.FleetServiceServicer):
             device,
             run=resource_id(request.profile_run, "profileRuns", "profile_run") if request.profile_run else "",
             request_id=request.request_id,
-            digest=requests.digest(request, "request_id"),
+            digest=digest_of(request, "request_id"),
         )
         return pb.CreateProfileResponse(profile=stored)
 

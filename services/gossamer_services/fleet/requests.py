@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 import sqlalchemy as sa
 
 from gossamer_services.common.errors import reused_request_id
 from gossamer_services.fleet.tables import REQUESTS
-
-
-def digest(message: Any, *without: str) -> str:
-    """Of a message, some of its fields left out."""
-    plain = type(message)()
-    plain.CopyFrom(message)
-    for field in without:
-        plain.ClearField(field)
-    return hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest()
 
 
 def earlier(db: sa.Connection, caller: str, kind: str, request_id: str, digest: str) -> str | None:

@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from gossamer._proto.v1 import fleet_pb2 as pb
 from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER, PULL
+from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.common.times import LONGEST_S, seconds_of, timestamp
-from gossamer_services.fleet import requests, selector
+from gossamer_services.fleet import selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.devices import Devices, is_held
 from gossamer_services.fleet.forgetting import forget_profiles, forget_runs
@@ -303,7 +304,7 @@ class Fleet(ProfileCalls):
             found.sha256,
             caller=CALLER.get().name,
             request_id=request.request_id,
-            digest=requests.digest(request, "request_id", "validate_only"),
+            digest=digest_of(request, "request_id", "validate_only"),
             dry=request.validate_only,
         )
         return pb.CreateRolloutResponse(rollout=made)

@@ -27,8 +27,8 @@ from gossamer_services.optimizer.jobs import (
     Reason,
     State,
 )
+from gossamer_services.registry.names import check_name
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 _JOB = re.compile(r"jobs/([0-9a-f]{32})", re.ASCII)
 _MODELS = {
     pb.MODEL_FORMAT_ONNX: Kind.ONNX,
@@ -65,9 +65,7 @@ def check_text(value: str, field: str, *, empty: bool = True) -> str:
     Raises:
         ServiceError: INVALID_ARGUMENT.
     """
-    if (value or not empty) and not _NAME.fullmatch(value):
-        raise bad_field(field, "not 1 to 64 of A-Z a-z 0-9 . _ -, or begins with a dot")
-    return value
+    return check_name(value, field) if value or not empty else value
 
 
 def read_spec(message: pb.JobSpec, most: Limits) -> JobSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 from gossamer._proto.v1 import registry_pb2 as pb
 from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER, PULL
+from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
@@ -163,7 +163,7 @@ class Registry(rpc.RegistryServiceServicer):
             wanted,
             caller=caller,
             request_id=request.request_id,
-            digest=_digest(request),
+            digest=digest_of(request, "request_id", "validate_only"),
             dry=request.validate_only,
         )
         return pb.CreateVersionResponse(version=write_version(made))
@@ -289,11 +289,3 @@ def _wanted(
         model_version=facts.model_version,
         key_fingerprint=facts.key_fingerprint,
     )
-
-
-def _digest(request: pb.CreateVersionRequest) -> str:
-    plain = pb.CreateVersionRequest()
-    plain.CopyFrom(request)
-    plain.ClearField("request_id")
-    plain.ClearField("validate_only")
-    return hashlib.sha256(plain.SerializeToString(deterministic=True)).hexdigest()
