@@ -54,12 +54,11 @@ class Holder:
         return self._fleet.GetProfile(pb.GetProfileRequest(name=found.profile)).profile
 
 
-def test_what_runs_and_another_version(served, tmp_path, bundles, other_key, capsys):
-    root, one, two = tmp_path / "slots", bundles("1", 5), bundles("2", 4)
+def test_what_runs_is_profiled(served, tmp_path, bundles, capsys):
+    root, one = tmp_path / "slots", bundles("1", 5)
     name = served.enroll(root, capsys)
-    first, second = served.publish(one, "1"), served.publish(two, "2")
-    bad = served.publish(bundles("3", 5, key=other_key), "3")
-    with puller(root) as made:
+    first = served.publish(one, "1")
+    with puller(root):
         holder = Holder(served)
         nothing = holder.answer(holder.ask())
         assert (nothing.state, nothing.failure_reason) == (FAILED, "SLOT_FAILED")
@@ -81,6 +80,15 @@ def test_what_runs_and_another_version(served, tmp_path, bundles, other_key, cap
         assert abs(found.start_time.seconds - served.device(name).heartbeat_time.seconds) < 60
         assert found.init_us > 0 and found.arena_bytes > 0
 
+
+def test_another_version_is_profiled_and_not_installed(served, tmp_path, bundles, other_key, capsys):
+    root, one, two = tmp_path / "slots", bundles("1", 5), bundles("2", 4)
+    name = served.enroll(root, capsys)
+    served.desire(name, served.publish(one, "1"))
+    second, bad = served.publish(two, "2"), served.publish(bundles("3", 5, key=other_key), "3")
+    with puller(root) as made:
+        served.runs(name, one)
+        holder = Holder(served)
         before = (root / "pointer").read_bytes()
         found = holder.profile(second, runs=5)  # older than the counter: it is not installed
         assert (found.bundle_sha256, found.model_version, found.latency.runs) == (digest(two), "2", 5)
