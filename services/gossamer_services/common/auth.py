@@ -70,13 +70,21 @@ class Authenticator:
 
         Raises:
             ServiceError: UNAUTHENTICATED (TOKEN_MISSING, TOKEN_MALFORMED, TOKEN_UNKNOWN, TOKEN_REVOKED,
-                TOKEN_EXPIRED, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED).
+                TOKEN_EXPIRED, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED, CERTIFICATE_UNNAMED).
         """
-        names = peer.get("x509_common_name")
-        if names:  # the connection was let in because the devices' authority signed this name
+        certificates = peer.get("x509_pem_cert")
+        if certificates:  # the connection was let in because the devices' authority signed this one
+            names = peer.get("x509_common_name") or [b""]
             device = names[0].decode("utf-8", "replace")
+            if not device:
+                raise ServiceError(
+                    Code.UNAUTHENTICATED,
+                    "CERTIFICATE_UNNAMED",
+                    "the certificate has no common name, by which devices are known",
+                    hint="let the authority name its devices",
+                )
             # The handshake asked the machine's clock, which may be wrong, and a connection may outlive the certificate.
-            if self._clock() >= _end_s(peer["x509_pem_cert"][0]):
+            if self._clock() >= _end_s(certificates[0]):
                 raise ServiceError(
                     Code.UNAUTHENTICATED,
                     "CERTIFICATE_EXPIRED",

@@ -40,9 +40,9 @@ class Authority:
         self.certificate = self._sign(self._name, self._key, NOW + DAY, ca=True)
 
     def issue(self, name: str, ends: datetime.datetime = NOW + DAY) -> Pair:
-        """A certificate of ``name``, for localhost too."""
+        """A certificate of ``name`` (empty: of nobody), for localhost too."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

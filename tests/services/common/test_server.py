@@ -111,6 +111,33 @@ def people():
     return Authority("people")
 
 
+def test_a_certificate_without_a_name_is_nobody_where_people_need_no_token(tmp_path, people):
+    """People on loopback may do everything; whoever comes to the devices' address is no such person."""
+    devices = Authority("devices")
+    certificate, key = people.issue("server").write(tmp_path, "server")
+    (tmp_path / "devices.crt").write_bytes(devices.certificate)
+    overrides = [
+        f'server.tls_certificate="{certificate}"',
+        f'server.tls_key="{key}"',
+        "server.device_bind=127.0.0.1:0",
+        f'server.device_authority="{tmp_path / "devices.crt"}"',
+    ]
+
+    async def main():
+        async with served(tmp_path / "data", *overrides) as server:
+            for name, code, reason in (
+                ("", Code.UNAUTHENTICATED, "CERTIFICATE_UNNAMED"),
+                ("camera-1", Code.PERMISSION_DENIED, "SCOPE_MISSING"),
+            ):
+                pair = devices.issue(name)
+                mine = grpc.ssl_channel_credentials(people.certificate, pair.key, pair.certificate)
+                async with grpc.aio.secure_channel(f"127.0.0.1:{server.device_port}", mine) as channel:
+                    with refused(code, reason):
+                        await rpc.RegistryServiceStub(channel).CollectGarbage(COLLECT, timeout=5)
+
+    asyncio.run(main())
+
+
 def test_tls_and_device_certificates(tmp_path, people):
     devices, strangers = Authority("devices"), Authority("strangers")
     certificate, key = people.issue("server").write(tmp_path, "server")
