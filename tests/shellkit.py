@@ -156,7 +156,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     from gossamer.cli._main import run
 
     monkeypatch.delenv("GOSSAMER_DEBUG", raising=False)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def call(*arguments: Any) -> Ran:
         with warnings.catch_warnings():
@@ -165,7 +165,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Ran(code, got.out, got.err)
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def spawn(*arguments: Any, **options: Any) -> subprocess.Popen[str]:

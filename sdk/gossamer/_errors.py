@@ -31,8 +31,8 @@ and 10 other requests that cannot be met.
 Those that the runtime raises too are defined there (``gossamer_runtime._errors``), so that one ``except`` catches both.
 
 Other exit codes of the ``gossamer`` command: 0 success, 2 wrong usage (an unknown option or argument), 19 nothing to do
-(the device runs that bundle already), 130 Ctrl-C, 143 ended by SIGTERM. ``gossamer diff`` ends with 14 when the bundles
-differ.
+(the device runs that bundle already), 129 ended by SIGHUP (the terminal went away), 130 Ctrl-C, 143 ended by SIGTERM.
+``gossamer diff`` ends with 14 when the bundles differ.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ from gossamer_runtime._errors import (
 )
 
 __all__ = [
+    "EXIT_HUNG_UP",
     "EXIT_INTERRUPTED",
     "EXIT_NOTHING_TO_DO",
     "EXIT_TERMINATED",
@@ -153,6 +154,9 @@ EXIT_NOTHING_TO_DO = 19
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+
+EXIT_HUNG_UP = 129
+"""Exit code after SIGHUP: the terminal went away."""
 
 EXIT_TERMINATED = 143
 """Exit code after SIGTERM."""

@@ -296,7 +296,7 @@ def test_full_tmpfs(work, tmp_path):
     assert ran.stdout.strip() == ""  # the disk is as empty as before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_ctrl_c_half_way(work, tmp_path, number, code):
     """The signal arrives while stages run: the exit code says so, and nothing is left behind."""
     out = tmp_path / "out"

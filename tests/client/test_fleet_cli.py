@@ -282,7 +282,7 @@ def test_waiting_ends_when_the_device_is_given_back(call, fleet, bundles):
     assert ran.code == 0 and ran.err.startswith("waiting for a device with anything: devices/")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_give_the_device_back(fleet, number, code):
     device = fleet.device(mood="deaf")
     process = spawn("device", "profile", "--any", "cpu=cortex-a76", *fleet.options)

@@ -39,7 +39,8 @@ Examples:
 Exit codes: 0 success, 1 internal error, 2 usage, 3 model, 4 unsupported, 5 recipe,
 6 calibration, 7 compile, 8 bundle, 9 signature, 10 input, 11 output, 12 key file,
 13 backend, 14 mismatch or difference, 15 native core, 16 memory, 17 unreachable, 18 incompatible,
-19 nothing to do, 20 rolled back, 21 older bundle, 22 slots, 23 access, 130 Ctrl-C, 143 SIGTERM.
+19 nothing to do, 20 rolled back, 21 older bundle, 22 slots, 23 access, 129 SIGHUP, 130 Ctrl-C,
+143 SIGTERM.
 
 GOSSAMER_DEBUG=1 shows tracebacks; GOSSAMER_HOME is the folder of keys and trust.
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from gossamer._errors import EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
+from gossamer._errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, GossamerError
 from gossamer._tables import printable
 from gossamer.cli import _interrupt
 
@@ -23,12 +23,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Terminated(BaseException):
-    """SIGTERM as an exception, so that temporary files are removed on the way out.
+    """SIGTERM, or SIGHUP where nobody ignores it, as an exception: temporary files are removed on the way out, and held
+    devices given back.
 
-    ``came``: also where it made something else fail: a native module that it hits while loading raises an ImportError.
+    ``came``: which of them did, also where it made something else fail: a native module that it hits while loading
+    raises an ImportError.
     """
 
-    came = False
+    came: signal.Signals | None = None
 
 
 def run(arguments: list[str]) -> int:
@@ -42,8 +44,10 @@ def run(arguments: list[str]) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)  # libraries log what becomes an error of ours anyway
     try:
-        _Terminated.came = False
+        _Terminated.came = None
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup, or who called, wants another end
+            signal.signal(signal.SIGHUP, _terminate)
         _interrupt.install()
         from gossamer.cli._app import app
 
@@ -69,6 +73,8 @@ def run(arguments: list[str]) -> int:
     except _Terminated:
         return _terminated(debug, as_json)
     except OSError as e:
+        if _Terminated.came:  # as of writing to a terminal that went away
+            return _terminated(debug, as_json)
         if e.errno not in _FULL:
             return _defect(e, debug, as_json)
         _trace(debug)
@@ -97,9 +103,11 @@ def _interrupted(debug: bool, as_json: bool) -> int:
 
 
 def _terminated(debug: bool, as_json: bool) -> int:
-    _trace(debug)
-    _show("Terminated", "ended by SIGTERM; nothing half-written is left", None, None, EXIT_TERMINATED, as_json)
-    return EXIT_TERMINATED
+    name, code = ("SIGHUP", EXIT_HUNG_UP) if _Terminated.came is signal.SIGHUP else ("SIGTERM", EXIT_TERMINATED)
+    with contextlib.suppress(OSError):  # stderr went with the terminal
+        _trace(debug)
+        _show("Terminated", f"ended by {name}; nothing half-written is left", None, None, code, as_json)
+    return code
 
 
 def _defect(e: Exception, debug: bool, as_json: bool) -> int:
@@ -123,8 +131,8 @@ def _abandon_stdout() -> None:
         os.close(nowhere)
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    _Terminated.came = True
+def _terminate(number: int, _frame: object) -> None:
+    _Terminated.came = signal.Signals(number)
     raise _Terminated
 
 
