@@ -1,4 +1,4 @@
-"""All services in one process, or some of them: opens the state, serves, and drains at SIGTERM or SIGINT."""
+"""All services in one process, or some of them: opens the state, serves, and drains at SIGTERM, SIGINT or SIGHUP."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def serve(
     ready: Callable[[Server], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, or SIGTERM or SIGINT comes; then drain.
+    """Serve until ``stop`` is set, or SIGTERM, SIGINT or SIGHUP (unless ignored, as by nohup) comes; then drain.
 
     Args:
         services: some of :data:`SERVICES`; the others find a registry that is not among them by ``upstream.registry``.
@@ -160,7 +160,8 @@ async def serve(
             if "fleet" in services:
                 fleet.start()
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+            for number in (signal.SIGTERM, signal.SIGINT, *hung_up):
                 with contextlib.suppress(RuntimeError, ValueError):  # only the main thread has signals
                     loop.add_signal_handler(number, stop.set)
                     stack.callback(loop.remove_signal_handler, number)

@@ -146,9 +146,10 @@ def test_tokens_command(tmp_path):
     assert [str(path) for path in tmp_path.iterdir()] == [data]
 
 
-def test_sigterm_drains(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_drain(tmp_path, number):
     with serving(tmp_path / "data", "--set", "server.drain_delay_s=0.1") as (process, _port):
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(20) == 0
     records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [r["message"] for r in records] == ["serving", "draining", "stopped"]
