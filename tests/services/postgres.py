@@ -36,7 +36,8 @@ def url() -> Iterator[str]:
     if initdb is None or pg_ctl is None:
         pytest.skip("PostgreSQL is missing: apt-get install postgresql")
     # PostgreSQL refuses to run as root, and the user that Debian makes for it cannot enter pytest's folders.
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    # It is changed by a program, for subprocess would fork to do it, which gRPC's threads do not always survive.
+    user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups") if os.geteuid() == 0 else ()
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     if user:
         shutil.chown(folder, "postgres", "postgres")
@@ -44,7 +45,9 @@ def url() -> Iterator[str]:
         port = free.getsockname()[1]
 
     def run(*command: str) -> None:
-        ran = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder, timeout=60, **user)
+        ran = subprocess.run(
+            (*user, *command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder, timeout=60
+        )
         assert ran.returncode == 0, ran.stderr
 
     try:
