@@ -104,13 +104,15 @@ def together(folder: Path) -> Chain:
 
 def apart(folder: Path) -> Chain:
     """Three processes, which know each other by tokens; devices reach registry and fleet at an address each."""
-    made = Apart(folder, registry=(*EVERYWHERE, *REGISTRY), optimizer=(*EVERYWHERE, *OPTIMIZER))
+    made = Apart(folder, optimizer=(*EVERYWHERE, *OPTIMIZER))
     made.fleet.start()  # makes the authority that the registry's certificate is signed by
     made.fleet.kill()
     there = f"localhost:{free_port()}"
     token = folder / "fleet-for-registry.token"
     token.write_text(made.fleet.token("registry", "read") + "\n")
     made.registry.overrides += [
+        *EVERYWHERE,
+        *REGISTRY,
         *identity(folder, "localhost"),
         f"server.device_bind={there}",
         f"upstream.fleet={made.fleet.address}",
