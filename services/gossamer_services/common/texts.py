@@ -1,4 +1,4 @@
-"""Texts of requests: PostgreSQL stores no NUL characters, so that no request may have one."""
+"""Texts of requests: how long they may be, and no NUL characters, which PostgreSQL does not store."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def check_texts(message: Any, where: str = "") -> None:
                 _check(value, f"{path}[{i}]", text)
         elif text or message.HasField(name):
             _check(getattr(message, name), path, text)
+
+
+def check_text(text: str, field: str, most: int) -> str:
+    """Refuse a text of more characters than are kept: lists hold it by the thousand.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT (BAD_FIELD).
+    """
+    if len(text) > most:
+        raise bad_field(field, f"has {len(text)} characters; at most {most} are kept")
+    return text
 
 
 def _check(value: Any, path: str, text: bool) -> None:

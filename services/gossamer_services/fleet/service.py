@@ -21,6 +21,7 @@ from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
+from gossamer_services.common.texts import check_text
 from gossamer_services.common.times import LONGEST_S, seconds_of, timestamp
 from gossamer_services.fleet import selector
 from gossamer_services.fleet.authority import Authority
@@ -66,6 +67,7 @@ SCOPES: dict[str, str | None] = {
 
 MAX_TOKEN_S = 30 * 86400.0
 MAX_LEASE_S = 86400.0
+MAX_DISPLAY_NAME = 256
 FORGET_EVERY_S = 3600.0
 MAX_SAID_BYTES = 64 << 10
 """Of facts, and of a status: both are kept for every device, and listed by the thousand."""
@@ -227,7 +229,7 @@ class Fleet(ProfileCalls):
             if path == "labels":
                 changes["labels"] = json.dumps(check_labels(wanted.labels, "device.labels"))
             elif path == "display_name":
-                changes["display_name"] = wanted.display_name[:256]
+                changes["display_name"] = check_text(wanted.display_name, "device.display_name", MAX_DISPLAY_NAME)
             elif path == "desired_version":
                 if wanted.desired_version:
                     await self._registry.run(

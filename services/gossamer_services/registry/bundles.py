@@ -8,6 +8,9 @@ from gossamer._errors import BundleError, UnsupportedError
 from gossamer_services.common.errors import Code, ServiceError
 from gossamer_services.registry.blobs import BlobStore
 
+MAX_NAME = 1024
+"""Characters of a manifest's name or version, which lists hold by the thousand."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -49,6 +52,8 @@ def read_facts(blobs: BlobStore, sha256: str, max_bytes: int) -> Facts:
         raise _refused("the bundle was changed since it was signed")
     if "\0" in stated.name + stated.version:  # which PostgreSQL does not store
         raise _refused("the manifest's name or version has a NUL character")
+    if max(len(stated.name), len(stated.version)) > MAX_NAME:
+        raise _refused(f"the manifest's name or version has more than {MAX_NAME} characters")
     return Facts(len(data), stated.name, stated.version, signed.fingerprint)
 
 

@@ -16,6 +16,7 @@ from gossamer_services.common.errors import ServiceError, bad_field
 from gossamer_services.common.paging import page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
+from gossamer_services.common.texts import check_text
 from gossamer_services.common.times import seconds_of, timestamp
 from gossamer_services.registry import names
 from gossamer_services.registry.blobs import BlobStore, not_found
@@ -51,6 +52,7 @@ SCOPES: dict[str, str | None] = {
 
 MAX_DIGESTS = 1000
 MAX_LEASE_S = 90 * 86400.0
+MAX_DESCRIPTION = 4096
 
 
 class Registry(rpc.RegistryServiceServicer):
@@ -155,6 +157,7 @@ class Registry(rpc.RegistryServiceServicer):
         if request.request_id:
             names.check_name(request.request_id, "request_id")
         labels = check_labels(request.labels, "labels")
+        check_text(request.description, "description", MAX_DESCRIPTION)
         facts = await self._run(read_facts, self.blobs, request.sha256, self.settings.max_bundle_bytes)
         caller = CALLER.get().name
         wanted = _wanted(request.bundle, request.version, request.sha256, facts, caller, request.description, labels)
@@ -194,7 +197,8 @@ class Registry(rpc.RegistryServiceServicer):
         changes: dict[str, Any] = {}
         for path in request.update_mask.paths:
             if path == "description":
-                changes["description"] = request.version.description
+                text = check_text(request.version.description, "version.description", MAX_DESCRIPTION)
+                changes["description"] = text
             elif path == "labels":
                 changes["labels"] = check_labels(request.version.labels, "version.labels")
             else:

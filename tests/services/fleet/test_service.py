@@ -69,6 +69,11 @@ def test_enrolment_heartbeats_and_desired_state(world):
                 change = pb.UpdateDeviceRequest(device=device, update_mask=FieldMask(paths=["desired_version"]))
                 with refused(Code.PERMISSION_DENIED, "SCOPE_MISSING"):
                     await fleet.UpdateDevice(change, metadata=world.reader)
+                device.display_name = "x" * 257
+                renamed = pb.UpdateDeviceRequest(device=device, update_mask=FieldMask(paths=["display_name"]))
+                with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                    await fleet.UpdateDevice(renamed, metadata=metadata)
+                assert e.fields == ["device.display_name"]
                 await fleet.UpdateDevice(change, metadata=metadata)
                 with refused(Code.ABORTED, "ETAG_MISMATCH"):
                     await fleet.UpdateDevice(change, metadata=metadata)

@@ -232,6 +232,18 @@ def test_versions(tmp_path, bundle):
                     await stub.UpdateVersion(request)
                 assert e.fields == ["update_mask"]
 
+            with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                await create(stub, bundle, "2", description="ä" * 4097)
+            assert e.fields == ["description"]
+            long = pb.UpdateVersionRequest(version=made, update_mask=FieldMask(paths=["description"]))
+            long.version.description = "ä" * 4096
+            long.version.etag = ""
+            assert (await stub.UpdateVersion(long)).version.description == "ä" * 4096
+            long.version.description += "x"
+            with refused(Code.INVALID_ARGUMENT, "BAD_FIELD") as e:
+                await stub.UpdateVersion(long)
+            assert e.fields == ["version.description"]
+
             for i in range(4):
                 await create(stub, bundle, f"2.{i}")
             names, token = [], ""
@@ -273,11 +285,15 @@ def test_tampered_bundles_become_no_version(tmp_path, bundle):
                     await create(stub, bytes(bad))
                 assert e.fields == ["sha256"]
             plan, weights, *_ = (bytes(container.section_bytes(bundle, s)) for s in container.sections(bundle))
-            odd = [container.build(plan, weights, m) for m in (b'{"name":"a\\u0000"}', b"[" * 60_000, b"[]")]
+            manifests = (b'{"name":"a\\u0000"}', b'{"name":"%s"}' % (b"a" * 1025), b'{"version":"%s"}' % (b"1" * 1025))
+            odd = [container.build(plan, weights, m) for m in (*manifests, b"[" * 60_000, b"[]")]
             for bad in (b"", DATA, bundle[:-1], bundle + b"\0", *odd):
                 await upload(stub, bad, "other", chunk=100_000)
                 with refused(Code.INVALID_ARGUMENT, "BAD_BUNDLE"):
                     await create(stub, bad)
+            good = container.build(plan, weights, b'{"name":"%s"}' % (b"a" * 1024))
+            await upload(stub, good, "good", chunk=100_000)
+            assert (await create(stub, good, validate_only=True)).version.model_name == "a" * 1024
             await upload(stub, bytes(100_001), "large", chunk=100_001)
             with refused(Code.INVALID_ARGUMENT, "BUNDLE_TOO_LARGE"):
                 await create(stub, bytes(100_001))

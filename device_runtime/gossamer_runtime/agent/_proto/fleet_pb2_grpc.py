@@ -186,7 +186,8 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenewCertificate(self, request, context):
-        """A device gets a new certificate for the key that it has, before the old one ends. The old one stays good until its end.
+        """A device gets a new certificate before the old one ends, for the key that it has or another one. The old one stays good
+        until its end.
         OK: the certificate. INVALID_ARGUMENT: name or the certificate request is malformed, or its signature is wrong.
         NOT_FOUND (DEVICE_NOT_FOUND): it was removed.
         """

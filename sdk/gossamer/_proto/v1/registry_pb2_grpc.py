@@ -194,8 +194,9 @@ class RegistryServiceServicer:
     def CreateVersion(self, request, context):
         """Make a version of a bundle from a blob. The blob must be a well-formed bundle; its manifest and key are read out.
         OK: the version; the same again for the same request_id.
-        INVALID_ARGUMENT: bundle or version is not a name, sha256 or a label is malformed. BAD_BUNDLE: the blob is no well-formed
-        bundle, or its signature does not fit its bytes. BUNDLE_TOO_LARGE: it is over the server's limit for bundles.
+        INVALID_ARGUMENT: bundle or version is not a name, sha256, a label or description is malformed. BAD_BUNDLE: the blob is no
+        well-formed bundle, its signature does not fit its bytes, or its manifest states a name or version of more than 1024
+        characters. BUNDLE_TOO_LARGE: it is over the server's limit for bundles.
         NOT_FOUND (BLOB_NOT_FOUND): upload the blob first.
         ALREADY_EXISTS (VERSION_EXISTS): the bundle has this version, made by another request.
         FAILED_PRECONDITION (REQUEST_ID_REUSED): this request_id came before with other contents.
@@ -221,7 +222,7 @@ class RegistryServiceServicer:
 
     def UpdateVersion(self, request, context):
         """Change description and labels of a version; what a version's bytes are never changes.
-        OK: the version as changed. INVALID_ARGUMENT: name is malformed, or update_mask names another field or none.
+        OK: the version as changed. INVALID_ARGUMENT: name or a field is malformed, or update_mask names another field or none.
         NOT_FOUND (VERSION_NOT_FOUND). ABORTED (ETAG_MISMATCH): it changed since the etag was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
