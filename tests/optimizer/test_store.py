@@ -271,6 +271,17 @@ def test_what_workers_say_is_kept_whatever_it_holds(store, clock):
     assert store.events(job.id)[-1].note == "REFUSED: there is no operator 'a\\0b'"
 
 
+def test_pages_of_large_jobs_are_short(store):
+    for i in range(5):
+        store.submit(replace(SPEC, recipe=f'"{i}{"x" * 900_000}"'))
+    pages, token = [], None
+    while token != "":
+        page = store.list(page_size=100, page_token=token or "")
+        pages.append([job.spec.recipe[1] for job in page.jobs])
+        token = page.next_token
+    assert pages == [["4", "3"], ["2", "1"], ["0"]]
+
+
 def test_jobs_outlive_the_store_object(tmp_path):
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
     first = JobStore(url)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from gossamer_services.common.errors import bad_field
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1000
+PAGE_BYTES = 2 << 20
+"""A page ends before it is larger, for a message that is too large reaches nobody; but it has one item at least."""
 
 
 def page_size(wanted: int) -> int:
@@ -21,6 +24,17 @@ def page_size(wanted: int) -> int:
     if wanted < 0:
         raise bad_field("page_size", "must not be negative")
     return min(wanted or DEFAULT_SIZE, MAX_SIZE)
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """How many of the first items, given their sizes in bytes, make a page."""
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count and total > PAGE_BYTES:
+            break
+        count += 1
+    return count
 
 
 def write_token(last: int, question: Any) -> str:

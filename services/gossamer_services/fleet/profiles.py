@@ -17,6 +17,7 @@ from gossamer_services.fleet.profile_runs import ProfileRuns
 from gossamer_services.fleet.tables import PROFILE_OPS, PROFILES
 
 MAX_OPS = 10_000
+MAX_BYTES = 4 << 20
 MAX_NAME_BYTES = 2000
 """Of what is looked for, in UTF-8; PostgreSQL's indexes take little more."""
 
@@ -27,6 +28,8 @@ def check(record: pb.ProfileRecord) -> None:
     Raises:
         ServiceError: INVALID_ARGUMENT.
     """
+    if record.ByteSize() > MAX_BYTES:
+        raise bad_field("profile", f"has {record.ByteSize()} bytes; at most {MAX_BYTES} are kept")
     if len(record.ops) > MAX_OPS:
         raise bad_field("profile.ops", f"{len(record.ops)} operators; {MAX_OPS} are allowed")
     groups: list[tuple[str, Any]] = [("profile", record), ("profile.latency", record.latency)]

@@ -13,7 +13,7 @@ from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER
 from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import bad_field
-from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.paging import fitting, page_size, read_token, write_token
 from gossamer_services.common.threads import Threads
 from gossamer_services.fleet import profiles as profile_records
 from gossamer_services.fleet.names import own_device, resource_id
@@ -127,7 +127,8 @@ class ProfileCalls(rpc.FleetServiceServicer):
             before=read_token(request.page_token, question),
             limit=size + 1,
         )
-        answer = pb.ListProfilesResponse(profiles=[record for _, record in found[:size]])
-        if len(found) > size:
-            answer.next_page_token = write_token(found[size - 1][0], question)
+        count = fitting(record.ByteSize() for _, record in found[:size])
+        answer = pb.ListProfilesResponse(profiles=[record for _, record in found[:count]])
+        if len(found) > count:
+            answer.next_page_token = write_token(found[count - 1][0], question)
         return answer

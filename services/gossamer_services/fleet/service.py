@@ -18,12 +18,12 @@ from gossamer._proto.v1 import fleet_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER, PULL
 from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import ServiceError, bad_field
-from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.paging import fitting, page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.common.texts import check_text
-from gossamer_services.common.times import LONGEST_S, seconds_of, timestamp
-from gossamer_services.fleet import selector
+from gossamer_services.common.times import seconds_of, timestamp
+from gossamer_services.fleet import checks, selector
 from gossamer_services.fleet.authority import Authority
 from gossamer_services.fleet.devices import Devices, is_held
 from gossamer_services.fleet.forgetting import forget_profiles, forget_runs
@@ -33,7 +33,7 @@ from gossamer_services.fleet.profiles import Profiles
 from gossamer_services.fleet.profiling import ProfileCalls
 from gossamer_services.fleet.rollouts import Rollouts
 from gossamer_services.fleet.settings import FleetSettings
-from gossamer_services.registry.names import check_digest, check_name, parse_version
+from gossamer_services.registry.names import check_name, parse_version
 from gossamer_services.registry.records import check_labels
 from gossamer_services.registry.versions import Versions
 
@@ -69,8 +69,6 @@ MAX_TOKEN_S = 30 * 86400.0
 MAX_LEASE_S = 86400.0
 MAX_DISPLAY_NAME = 256
 FORGET_EVERY_S = 3600.0
-MAX_SAID_BYTES = 64 << 10
-"""Of facts, and of a status: both are kept for every device, and listed by the thousand."""
 
 
 class Fleet(ProfileCalls):
@@ -153,7 +151,7 @@ class Fleet(ProfileCalls):
 
     async def EnrollDevice(self, request: pb.EnrollDeviceRequest, context: Any) -> pb.EnrollDeviceResponse:
         check_name(request.request_id, "request_id")
-        _check_size(request.facts, "facts")
+        checks.check_size(request.facts, "facts")
         days = self._settings.certificate_days
         row, certificate = await self._run(self.devices.enrol, request, self._authority, days)
         _LOG.info("device enrolled", extra={"device": row.id})
@@ -173,8 +171,8 @@ class Fleet(ProfileCalls):
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:
         device = own_device(request.name)
-        _check_status(request.status)
-        _check_size(request.facts, "facts")
+        checks.check_status(request.status)
+        checks.check_size(request.facts, "facts")
         row, news = await self._run(self.devices.heartbeat, request, device)
         if news:
             row = await self._run(self._take_note, device, request.status, news)
@@ -216,9 +214,11 @@ class Fleet(ProfileCalls):
         terms, size = selector.parse(request.selector), page_size(request.page_size)
         question = ["devices", request.selector]
         rows = await self._run(self.devices.list, terms, read_token(request.page_token, question), size + 1)
-        answer = pb.ListDevicesResponse(devices=[self._device(row) for row in rows[:size]])
-        if len(rows) > size:
-            answer.next_page_token = write_token(rows[size - 1].number, question)
+        found = [self._device(row) for row in rows[:size]]
+        count = fitting(device.ByteSize() for device in found)
+        answer = pb.ListDevicesResponse(devices=found[:count])
+        if len(rows) > count:
+            answer.next_page_token = write_token(rows[count - 1].number, question)
         return answer
 
     async def UpdateDevice(self, request: pb.UpdateDeviceRequest, context: Any) -> pb.UpdateDeviceResponse:
@@ -294,8 +294,8 @@ class Fleet(ProfileCalls):
         wanted = pb.Rollout(
             version=request.rollout.version,
             selector=request.rollout.selector,
-            stages=_stages(request.rollout),
-            failure_limit_percent=_limit(request.rollout),
+            stages=checks.stages(request.rollout),
+            failure_limit_percent=checks.limit(request.rollout),
             creator=CALLER.get().name,
         )
         found = await self._registry.run(self._records.version, bundle, version)
@@ -318,9 +318,10 @@ class Fleet(ProfileCalls):
     async def ListRollouts(self, request: pb.ListRolloutsRequest, context: Any) -> pb.ListRolloutsResponse:
         size, question = page_size(request.page_size), ["rollouts"]
         found = await self._run(self.rollouts.list, read_token(request.page_token, question), size + 1)
-        answer = pb.ListRolloutsResponse(rollouts=[rollout for _, rollout in found[:size]])
-        if len(found) > size:
-            answer.next_page_token = write_token(found[size - 1][0], question)
+        count = fitting(rollout.ByteSize() for _, rollout in found[:size])
+        answer = pb.ListRolloutsResponse(rollouts=[rollout for _, rollout in found[:count]])
+        if len(found) > count:
+            answer.next_page_token = write_token(found[count - 1][0], question)
         return answer
 
     async def UpdateRollout(self, request: pb.UpdateRolloutRequest, context: Any) -> pb.UpdateRolloutResponse:
@@ -330,7 +331,7 @@ class Fleet(ProfileCalls):
             raise bad_field("update_mask", "must name some of state, stages and failure_limit_percent")
         if "state" in paths and given.state not in (pb.ROLLOUT_STATE_ACTIVE, pb.ROLLOUT_STATE_PAUSED):
             raise bad_field("rollout.state", "can be set to ACTIVE or PAUSED")
-        stages, limit = _stages(given), _limit(given)
+        stages, limit = checks.stages(given), checks.limit(given)
 
         def change(wanted: pb.Rollout) -> int | None:
             if "stages" in paths:
@@ -366,36 +367,3 @@ class Fleet(ProfileCalls):
         if is_held(row, self.devices.clock()):
             device.holder = row.holder
         return device
-
-
-def _check_size(said: Any, field: str) -> None:
-    if said.ByteSize() > MAX_SAID_BYTES:
-        raise bad_field(field, f"has {said.ByteSize()} bytes; at most {MAX_SAID_BYTES} are kept")
-
-
-def _check_status(status: pb.DeviceStatus) -> None:
-    _check_size(status, "status")
-    for field in ("bundle_sha256", "previous_sha256", "failed_sha256"):
-        if getattr(status, field):
-            check_digest(getattr(status, field), f"status.{field}")
-
-
-def _stages(rollout: pb.Rollout) -> list[pb.RolloutStage]:
-    stages = list(rollout.stages) or [pb.RolloutStage(percent=100)]
-    below = 0.0
-    for i, stage in enumerate(stages):
-        if not below < stage.percent <= 100:
-            raise bad_field(f"rollout.stages[{i}].percent", "must rise from stage to stage, to at most 100")
-        if not 0 <= seconds_of(stage.soak) <= LONGEST_S:
-            raise bad_field(f"rollout.stages[{i}].soak", "must not be negative, nor over 10,000 years")
-        below = stage.percent
-    if below != 100:
-        raise bad_field("rollout.stages", "the last stage must be 100 percent")
-    return stages
-
-
-def _limit(rollout: pb.Rollout) -> float:
-    limit = float(rollout.failure_limit_percent)
-    if not 0 <= limit <= 100:
-        raise bad_field("rollout.failure_limit_percent", "must be 0 to 100")
-    return limit

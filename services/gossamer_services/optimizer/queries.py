@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gossamer_services.common.database import repeated
-from gossamer_services.common.paging import read_token, write_token
+from gossamer_services.common.paging import fitting, read_token, write_token
 from gossamer_services.optimizer.blob_notes import BlobNotes
 from gossamer_services.optimizer.errors import NotFoundError
 from gossamer_services.optimizer.jobs import Job, JobError, JobResult, JobSpec, State
@@ -94,8 +94,9 @@ class JobQueries(BlobNotes):
             query = query.where(JOBS.c.number < before)
         with self._reader.connect() as db:
             rows = db.execute(query).all()
-        more = len(rows) > page_size
-        rows = rows[:page_size]
+        count = fitting(len(row.spec) + len(row.error or "") + len(row.last_failure) for row in rows[:page_size])
+        more = len(rows) > count
+        rows = rows[:count]
         return Page([read_job(row) for row in rows], write_token(rows[-1].number, question) if more else "")
 
     @repeated

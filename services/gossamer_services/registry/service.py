@@ -13,7 +13,7 @@ from gossamer._proto.v1 import registry_pb2_grpc as rpc
 from gossamer_services.common.auth import CALLER, PULL
 from gossamer_services.common.digests import digest_of
 from gossamer_services.common.errors import ServiceError, bad_field
-from gossamer_services.common.paging import page_size, read_token, write_token
+from gossamer_services.common.paging import fitting, page_size, read_token, write_token
 from gossamer_services.common.rounds import Rounds
 from gossamer_services.common.server import Service
 from gossamer_services.common.texts import check_text
@@ -187,9 +187,11 @@ class Registry(rpc.RegistryServiceServicer):
             names.check_digest(request.sha256)
         before = read_token(request.page_token, question)
         found = await self._run(self.records.versions, request.bundle, before, size + 1, sha256=request.sha256)
-        answer = pb.ListVersionsResponse(versions=[write_version(v) for v in found[:size]])
-        if len(found) > size:
-            answer.next_page_token = write_token(found[size - 1].number, question)
+        versions = [write_version(v) for v in found[:size]]
+        count = fitting(version.ByteSize() for version in versions)
+        answer = pb.ListVersionsResponse(versions=versions[:count])
+        if len(found) > count:
+            answer.next_page_token = write_token(found[count - 1].number, question)
         return answer
 
     async def UpdateVersion(self, request: pb.UpdateVersionRequest, context: Any) -> pb.UpdateVersionResponse:

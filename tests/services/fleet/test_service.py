@@ -155,6 +155,26 @@ def test_profiles(world):
     asyncio.run(main())
 
 
+def test_pages_end_before_they_are_too_large_for_a_message(world):
+    async def main():
+        async with world.fleet() as (server, fleet):
+            name, *_ = member = await world.enrol(fleet)
+            record = profile_pb2.ProfileRecord(bundle_sha256="c" * 64, notes=["x" * 900_000])
+            async with world.device(server, member) as me:
+                made = [(await me.CreateProfile(pb.CreateProfileRequest(profile=record))).profile for _ in range(3)]
+                record.notes[0] *= 4
+                made.append((await me.CreateProfile(pb.CreateProfileRequest(profile=record))).profile)
+            ask, pages = pb.ListProfilesRequest(device=name, page_size=100), []
+            while not pages or ask.page_token:
+                page = await fleet.ListProfiles(ask, metadata=world.reader)
+                pages.append([found.name for found in page.profiles])
+                ask.page_token = page.next_page_token
+            names = [found.name for found in reversed(made)]
+            assert pages == [names[:1], names[1:3], names[3:]]
+
+    asyncio.run(main())
+
+
 def test_what_a_device_may_not_say(world):
     async def main():
         async with world.fleet() as (server, fleet):
@@ -175,6 +195,7 @@ def test_what_a_device_may_not_say(world):
                     ("profile.ops[0].name", {"ops": [profile_pb2.ProfileOp(name=names)]}),
                     ("profile.ops[0].kernel", {"ops": [profile_pb2.ProfileOp(kernel=names)]}),
                     ("profile.ops[0].kernel", {"ops": [profile_pb2.ProfileOp(kernel="\0")]}),
+                    ("profile", {"notes": ["x" * (4 << 20)]}),
                     ("profile.start_time", {"start_time": Timestamp(seconds=-1)}),
                     ("profile.start_time", {"start_time": Timestamp(seconds=1 << 60)}),
                 ):

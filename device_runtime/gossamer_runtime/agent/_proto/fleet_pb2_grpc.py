@@ -322,8 +322,8 @@ class FleetServiceServicer:
         """Store a profile that a device made, by itself or because a profile run asked for it.
         OK: the record; the same again for the same request_id, or when the profile run has its profile already.
         INVALID_ARGUMENT: bundle_sha256 or profile_run is malformed, the run asked for another bundle, a time is negative or not
-        a number, start_time is before 1970 or after 9998, there are more than 10,000 operators, or the name of model, operator
-        or kernel has more than 2000 bytes.
+        a number, start_time is before 1970 or after 9998, there are more than 10,000 operators, the name of model, operator
+        or kernel has more than 2000 bytes, or the whole more than 4 MiB.
         NOT_FOUND (PROFILE_RUN_NOT_FOUND). FAILED_PRECONDITION (PROFILE_RUN_ENDED): nobody waits for this profile any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
