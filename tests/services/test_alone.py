@@ -51,7 +51,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
 
 @pytest.fixture
 def client(apart: Apart) -> Iterator[Client]:
-    with apart.client() as found:
+    with apart.client(attempts=20) as found:  # servers that started before the registry look for it once a second
         yield found
 
 
