@@ -137,6 +137,26 @@ def test_a_cluster_that_is_not_there():
         RayExecutor("127.0.0.1:1")
 
 
+def test_a_cluster_that_takes_a_client_only_when_asked_again(monkeypatch):
+    answers = [ConnectionAbortedError("Initialization failure from server:\nno process"), None]
+    monkeypatch.setattr("gossamer_services.optimizer.cluster._check_there", lambda address: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+    def init(address, **_):
+        assert address == "ray://there:1"
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(ray, "init", init)
+    RayExecutor("ray://there:1").close()
+    assert not answers
+    answers += [ConnectionAbortedError("no process")] * 3
+    with pytest.raises(BackendError, match="the Ray cluster cannot be used: no process"):
+        RayExecutor("ray://there:1")
+    assert not answers
+
+
 @pytest.mark.parametrize("way", ["a cluster of its own", "over Ray's client server"])
 def test_the_ways_that_settings_name_a_cluster(bench, way):
     name, made = "ray", None

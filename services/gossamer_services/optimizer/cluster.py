@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 POLL_S = 0.5
 ANSWER_S = 30.0
 """An actor that does not answer for so long is given up: its node is gone, or as good as gone."""
+JOINS = 3
+"""So often a cluster is asked to take this client where it does not at first."""
 CONNECT_S = 5.0
 _THERE = "start one with `ray start --head`, or check the address"
 RESULTS = ("bundle.goss", "report.json", "error.json", "log")
@@ -117,11 +119,24 @@ class RayExecutor:
         self._ray = ray
         _check_there(address)
         try:
-            ray.init(address, namespace="gossamer", log_to_driver=False, configure_logging=False, **options)
+            self._join(address, options)
         except (ConnectionError, RuntimeError, ValueError, SystemExit) as e:  # Ray ends the process where it gives up
             reason = (str(e).splitlines() or ["no reason given"])[0]
             raise BackendError(f"the Ray cluster cannot be used: {reason}", where=address, hint=_THERE) from e
         self._actor = ray.remote(Runner)
+
+    def _join(self, address: str, options: dict[str, Any]) -> None:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                self._ray.init(address, namespace="gossamer", log_to_driver=False, configure_logging=False, **options)
+                return
+            except ConnectionAbortedError as e:
+                # Ray's client server forks a process for each client, which now and then dies before it has begun.
+                if tries == JOINS:
+                    raise
+                _LOG.warning("the Ray cluster did not take this client, asking again: %s", e)
 
     def run(self, attempt: Attempt, alive: Alive) -> Outcome:
         """See :meth:`gossamer_services.optimizer.executor.Executor.run`."""
