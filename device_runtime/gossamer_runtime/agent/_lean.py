@@ -22,5 +22,10 @@ def lean() -> None:
         blocked.append("_hashlib")
     for name in blocked:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # an import of it fails
+    heaps(1)
+
+
+def heaps(most: int) -> None:
+    """Let threads share so many heaps of glibc: each keeps what its largest moment took."""
     with contextlib.suppress(OSError, AttributeError):  # another libc has no such call
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, most)

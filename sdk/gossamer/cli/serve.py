@@ -51,6 +51,9 @@ def command(
     if print_config:
         click.echo(configuration.render(config), nl=False)
         return
+    from gossamer_runtime.agent._lean import heaps
+
+    heaps(2)  # uploads pass through many threads in pieces of megabytes, and a heap each would keep them
     serving = services_module("serve")
 
     def ready(server: Any) -> None:
