@@ -24,15 +24,6 @@ def need(machine: str) -> bytes:
         pytest.skip(str(e))
 
 
-@pytest.fixture
-def files(tmp_path, bundles):
-    """Versions 1 and 2 with counter 1, and an older one with 0."""
-    paths = [tmp_path / "one.goss", tmp_path / "two.goss", tmp_path / "old.goss"]
-    for path, data in zip(paths, (bundles("1", 1), bundles("2", 1), bundles("3", 0)), strict=True):
-        path.write_bytes(data)
-    return paths
-
-
 def slots(cli) -> list[tuple[str, str, str | None]]:
     """What ``device info`` says of the only device's slots."""
     return [(s["slot"], s["status"], s.get("version")) for s in cli("device", "info", "--json").json["slots"]]

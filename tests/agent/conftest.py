@@ -72,6 +72,15 @@ def bundles(work: Work) -> Callable[..., bytes]:
 
 
 @pytest.fixture
+def files(tmp_path: Path, bundles: Callable[..., bytes]) -> list[Path]:
+    """Versions 1 and 2 with counter 1, and an older one with 0."""
+    paths = [tmp_path / "one.goss", tmp_path / "two.goss", tmp_path / "old.goss"]
+    for path, data in zip(paths, (bundles("1", 1), bundles("2", 1), bundles("3", 0)), strict=True):
+        path.write_bytes(data)
+    return paths
+
+
+@pytest.fixture
 def other_key(tmp_path: Path) -> Path:
     """A key pair that nobody trusts."""
     return Path(os.fspath(keys.new_key("other", tmp_path / "elsewhere").private))

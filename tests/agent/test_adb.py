@@ -14,10 +14,8 @@ import pytest
 from gossamer._errors import InputError, UnreachableError
 from gossamer.device import _adb_shell
 from gossamer.device.book import Place
-from tests.agent.benchkit import files, life, measures, need, slots
+from tests.agent.benchkit import life, measures, need, slots
 from tests.agent.fake_device import MACHINES
-
-__all__ = ["files"]
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 
 from gossamer._errors import InputError
 from gossamer.device.book import Place
-from tests.agent.benchkit import files, life, measures, need, slots
+from tests.agent.benchkit import life, measures, need, slots
 from tests.agent.fake_device import MACHINES
 from tests.agent.sshkit import own, serve, sshd
 
-__all__ = ["files", "own", "sshd"]
+__all__ = ["own", "sshd"]
 FAKE = Path(__file__).with_name("fake_device.py")
 
 

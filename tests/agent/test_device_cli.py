@@ -29,15 +29,6 @@ def own(work, tmp_path, monkeypatch):
     return home
 
 
-@pytest.fixture
-def files(tmp_path, bundles):
-    """Versions 1 and 2 with counter 1, and an older one with 0."""
-    paths = [tmp_path / "one.goss", tmp_path / "two.goss", tmp_path / "old.goss"]
-    for path, data in zip(paths, (bundles("1", 1), bundles("2", 1), bundles("3", 0)), strict=True):
-        path.write_bytes(data)
-    return paths
-
-
 def test_over_grpc(cli, own, tmp_path, files, work, other_key, bundles):
     one, two, old = files
     with agent(tmp_path / "slots") as made:
