@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def bundles(work: Work) -> Callable[..., bytes]:
         return sign.sign(built, keys.load_private(key or work.home / "keys" / "default.key"))
 
     return make
+
+
+@pytest.fixture
+def own(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own that trusts the shared key: tests write their list of devices."""
+    home = tmp_path / "home"
+    shutil.copytree(work.home, home)
+    monkeypatch.setenv("GOSSAMER_HOME", str(home))
+    return home
 
 
 @pytest.fixture

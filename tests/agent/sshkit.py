@@ -92,12 +92,9 @@ def sshd() -> Iterator[Server]:
 
 
 @pytest.fixture
-def own(work, tmp_path, monkeypatch):
-    """A home of its own that trusts the shared key, where tests write their list of devices; logins leave nothing."""
-    home = tmp_path / "home"
-    shutil.copytree(work.home, home)
-    monkeypatch.setenv("GOSSAMER_HOME", str(home))
+def own(own, monkeypatch):
+    """The home of other tests of devices; and logins leave nothing."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 108 bytes at most
         monkeypatch.setattr(tempfile, "tempdir", short)
-        yield home
+        yield own
         assert list(Path(short).iterdir()) == []

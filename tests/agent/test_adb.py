@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,18 +18,16 @@ from tests.agent.fake_device import MACHINES
 
 
 @pytest.fixture
-def phone(work, tmp_path, monkeypatch):
+def phone(own, tmp_path, monkeypatch):
     """Folder of an aarch64 phone, which is reached as ``--adb PHONE1``; its file ``machine`` makes it another."""
     need("aarch64")
-    home, folder, programs = tmp_path / "home", tmp_path / "phone", tmp_path / "bin"
-    shutil.copytree(work.home, home)
+    folder, programs = tmp_path / "phone", tmp_path / "bin"
     (folder / "tmp").mkdir(parents=True)
     (folder / "machine").write_text("aarch64")
     programs.mkdir()
     adb = programs / "adb"
     adb.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {Path(__file__).with_name("fake_adb.py")} "$@"\n')
     adb.chmod(0o755)
-    monkeypatch.setenv("GOSSAMER_HOME", str(home))
     monkeypatch.setenv("GOSSAMER_FAKE_PHONE", str(folder))
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     return folder

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 from tests.agent.agentkit import agent
 
 
-def test_two_devices(cli, work, tmp_path, bundles, monkeypatch):
-    home = tmp_path / "home"
-    shutil.copytree(work.home, home)
-    monkeypatch.setenv("GOSSAMER_HOME", str(home))
+def test_two_devices(cli, own, tmp_path, bundles):
     bundle = tmp_path / "one.goss"
     bundle.write_bytes(bundles("1", 1))
     with agent(tmp_path / "a") as one, agent(tmp_path / "b") as two:

@@ -18,17 +18,6 @@ from gossamer_runtime.agent._slots import open_folder
 from tests.agent.agentkit import agent
 
 
-@pytest.fixture
-def own(work, tmp_path, monkeypatch):
-    """A home of its own that trusts the shared key: tests here write their list of devices."""
-    import shutil
-
-    home = tmp_path / "home"
-    shutil.copytree(work.home, home)
-    monkeypatch.setenv("GOSSAMER_HOME", str(home))
-    return home
-
-
 def test_over_grpc(cli, own, tmp_path, files, work, other_key, bundles):
     one, two, old = files
     with agent(tmp_path / "slots") as made:
